@@ -1,0 +1,141 @@
+"""`nutshell run` and `nutshell show`: arguments and printing, nothing else."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from nutshell.experiment import Experiment, UserError, load
+
+USAGE = """\
+examples:
+  nutshell run experiments/quickstart/pairs.yaml
+  nutshell run experiments/finetune/mrpc.yaml training.num_train_epochs=1 --seed 7
+  nutshell show experiments/finetune/imdb.yaml data.max_tokens=256
+  accelerate launch --config_file accelerate_config.yaml -m nutshell run experiments/finetune/mrpc.yaml
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; 0 if all went well, 2 if the user has something to mend, 130 on Ctrl-C."""
+    arguments = _parser().parse_args(argv)
+    main_process = int(os.environ.get("RANK", "0")) == 0
+    logger = logging.getLogger("nutshell")
+    logger.handlers[:] = [logging.StreamHandler(sys.stderr)]
+    logger.propagate = False
+    logger.setLevel(logging.INFO if main_process else logging.ERROR)
+    try:
+        experiments = _experiments(arguments)
+        for experiment in experiments:
+            _run(experiment, arguments) if arguments.command == "run" else _show(experiment, arguments)
+    except UserError as error:
+        print(f"nutshell: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("nutshell: interrupted; the same command goes on from the newest checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nutshell",
+        description="Small, exact experiments with BERT on Hugging Face's Trainer: one YAML, one command, one number.",
+        epilog=USAGE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, purpose in (
+        ("run", "run every seed of each experiment that is not complete, resume what was interrupted"),
+        (
+            "show",
+            "the experiment with all defaults, its examples, steps and tokens, and where its results land",
+        ),
+    ):
+        command = commands.add_parser(name, help=purpose, description=purpose)
+        command.add_argument("words", nargs="+", metavar="EXPERIMENT.yaml | key=value", help="files, then overrides")
+        command.add_argument("--seed", type=int, action="append", metavar="N", help="instead of the file's seeds")
+        command.add_argument("--output", type=Path, default=Path("outputs"), metavar="DIR", help="root of all results")
+        if name == "run":
+            command.add_argument("--force", action="store_true", help="discard what the seeds' folders hold")
+    return parser
+
+
+def _experiments(arguments: argparse.Namespace) -> list[Experiment]:
+    """Every file of the command line, checked before the first one runs."""
+    overrides = [word for word in arguments.words if "=" in word]
+    files = [word for word in arguments.words if "=" not in word]
+    if not files:
+        raise UserError("no experiment file among the arguments")
+    if arguments.seed:
+        overrides.append(f"seeds={arguments.seed}")
+    found, problems = {}, []
+    for file in files:
+        try:
+            experiment = load(file, overrides)
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        if experiment.place in found:
+            problems.append(f"{file}: its results would land in {arguments.output / experiment.place}, as another's do")
+        found[experiment.place] = experiment
+    if problems:
+        raise UserError("\n".join(problems))
+    return list(found.values())
+
+
+def _run(experiment: Experiment, arguments: argparse.Namespace) -> None:
+    from nutshell import runner
+
+    summary = runner.run(experiment, arguments.output, arguments.force)
+    if int(os.environ.get("RANK", "0")) == 0:
+        _print_summary(summary, arguments.output)
+
+
+def _print_summary(summary: dict, output: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from nutshell.report import cells
+
+    seeds = ", ".join(map(str, summary["seeds"]))
+    part = summary["evaluated_on"]
+    table = Table(
+        title=f"{summary['experiment']}  seed{'s' * (len(summary['seeds']) > 1)} {seeds}",
+        caption=f"{part['examples']:,} examples of the {part['note']}\n{output / summary['experiment']}",
+    )
+    for column in ("metric", "value", "95 % interval", "reference band", ""):
+        table.add_column(column, justify="left" if column in ("metric", "") else "right")
+    for row in cells(summary):
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
+
+
+def _show(experiment: Experiment, arguments: argparse.Namespace) -> None:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.comments import CommentedMap
+
+    from nutshell import training_keys
+    from nutshell.plan import plan
+
+    facts = plan(experiment)
+    shown = experiment.resolved()
+    training = CommentedMap(shown["training"])
+    for key, value in training_keys.defaults().items():
+        if key not in training:
+            training[key] = value
+            training.yaml_add_eol_comment("default", key)
+    yaml = YAML()
+    yaml.representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
+    yaml.dump({**shown, "training": training}, sys.stdout)
+    about = "" if facts["exact"] else "about "
+    print("# examples:", ", ".join(f"{count:,} {name}" for name, count in facts["examples"].items()), end=" ")
+    print(f"({facts['source']}); the figure is of the {facts['reported']} part")
+    print(f"# steps:    {facts['steps']:,} of {facts['global_batch']} examples, processes: {facts['processes']}")
+    print(
+        f"# tokens:   {about}{facts['train_tokens']:,} in training, {about}{facts['eval_tokens']:,} in the final pass"
+    )
+    for seed in experiment.seeds:
+        print(f"# results:  {arguments.output / experiment.place / f'seed-{seed}'}")

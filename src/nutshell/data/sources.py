@@ -1,0 +1,289 @@
+"""Examples from the Hub, a local copy or this package, every row checked: one reader per file layout."""
+
+import csv
+import hashlib
+import json
+import logging
+import os
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from nutshell import hub
+from nutshell.data.datasets import DATASETS, Dataset
+from nutshell.experiment import Data, UserError
+
+logger = logging.getLogger("nutshell")
+
+# What each part's files may be called; the Hub's shards carry a suffix, `train-00000-of-00001.parquet`.
+PART_NAMES = {"train": ("train",), "validation": ("validation", "dev", "valid"), "test": ("test",)}
+MICROSOFT = {"train": "msr_paraphrase_train.txt", "test": "msr_paraphrase_test.txt"}
+MRPC_COLUMNS = {"#1 String": "sentence1", "#2 String": "sentence2", "Quality": "label"}
+MRPC_IDS = {"#1 ID", "#2 ID", "index"}
+SUBSET_SEED = 0  # which examples are held out or left out is the same for every seed of a run
+
+
+@dataclass(frozen=True)
+class Part:
+    """The examples of one part: `texts[i]` has one string per text column, `labels[i]` its label."""
+
+    texts: list[tuple[str, ...]]
+    labels: list[int]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: list[int]) -> "Part":
+        """The examples with these row numbers, in this order."""
+        return Part([self.texts[row] for row in rows], [self.labels[row] for row in rows])
+
+    def digest(self) -> str:
+        """sha256 of all texts and labels in order, 64 hexadecimal digits."""
+        return hashlib.sha256(json.dumps([self.texts, self.labels]).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A data set's parts, whichever exist, and where they came from.
+
+    Attributes:
+        train, validation, test: The examples. The validation part may choose an epoch; the test part is
+            for the final figure alone.
+        source: Where they were read, for the record.
+        shared: How many of the reported part's examples stand in the training part too.
+    """
+
+    train: Part
+    validation: Part | None
+    test: Part | None
+    source: str
+    shared: int = field(default=0)
+
+    @property
+    def reported(self) -> str:
+        """The part that the final figure is measured on: test, or validation where no test labels exist."""
+        return "test" if self.test else "validation"
+
+    def by_name(self) -> dict[str, Part]:
+        """The parts that exist, by name."""
+        return {name: part for name in PART_NAMES if (part := getattr(self, name)) is not None}
+
+
+def load(data: Data) -> Parts:
+    """The examples that an experiment's `data:` block asks for.
+
+    With `validation_examples` that many are held out of the training part, and where a data set has no test
+    labels its own validation part then serves as the test part. `train_examples` takes that many of the rest.
+    Both draws are the same for every seed.
+
+    Raises:
+        UserError: With file and row, for whatever is wrong with the files; or if the Hub cannot be reached.
+    """
+    dataset = DATASETS[data.name]
+    folder, source = _find(data, dataset)
+    parts = {name: part for name in PART_NAMES if (part := _read(folder, name, dataset)) is not None}
+    if "train" not in parts:
+        raise UserError(f"{folder}: holds no training part of {data.name}; {_LAYOUTS}")
+    train, validation, test = (parts.get(name) for name in PART_NAMES)
+    held_out = data.validation_examples or 0
+    if held_out + (data.train_examples or 1) > len(train):
+        raise UserError(
+            f"data: validation_examples {held_out} and train_examples {data.train_examples or 'unset'} ask for more "
+            f"than the {len(train)} training examples of {data.name}"
+        )
+    if held_out or data.train_examples:
+        order = random.Random(SUBSET_SEED).sample(range(len(train)), len(train))
+        kept = sorted(order[held_out:][: data.train_examples])
+        if held_out:
+            validation, test = train.take(sorted(order[:held_out])), test or validation
+        train = train.take(kept)
+    if validation is None and test is None:
+        raise UserError(
+            f"{folder}: holds neither a validation nor a test part with labels; hold some training "
+            "examples out with data.validation_examples"
+        )
+    found = Parts(train, validation, test, source)
+    seen = set(train.texts)
+    shared = sum(text in seen for text in (test or validation).texts)
+    if shared:
+        logger.warning(
+            "%s: %d of the %d %s examples stand in the training part too",
+            data.name,
+            shared,
+            len(test or validation),
+            found.reported,
+        )
+    return replace(found, shared=shared)
+
+
+_LAYOUTS = (
+    "known layouts: <part>.tsv, .csv, .jsonl or .parquet for the parts train, validation (dev) and test; "
+    "msr_paraphrase_train.txt; aclImdb's train/pos and train/neg"
+)
+
+
+def _find(data: Data, dataset: Dataset) -> tuple[Path, str]:
+    """The folder to read and its description: the stated path, the NUTSHELL_DATA folder, this package, the Hub."""
+    if data.path:
+        folder, said = Path(data.path).expanduser(), "data.path"
+    elif not dataset.repository:
+        return Path(__file__).parent / data.name, "embedded in nutshell"
+    elif os.environ.get("NUTSHELL_DATA"):
+        folder, said = Path(os.environ["NUTSHELL_DATA"]).expanduser() / data.name, "NUTSHELL_DATA"
+    else:
+        revision = data.revision or dataset.revision
+        instead = (
+            f"without a network, name a local copy in data.path or put it in $NUTSHELL_DATA/{data.name}, "
+            "or take the embedded sample_pairs or sample_reviews"
+        )
+        folder = hub.fetch(dataset.repository, revision, [f"{dataset.folder}/*.parquet"], "dataset", instead)
+        return folder / dataset.folder, f"Hub {dataset.repository}@{revision}"
+    if data.revision:
+        raise UserError("data.revision names a commit on the Hub, but NUTSHELL_DATA names a local copy: unset one")
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder ({said} names it)")
+    return folder, "local copy"
+
+
+def _read(folder: Path, name: str, dataset: Dataset) -> Part | None:
+    """One part from whichever layout the folder has; None where there is no such part, or no labels in it."""
+    if all((folder / name / label).is_dir() for label in ("pos", "neg")) and len(dataset.texts) == 1:
+        return _part(folder / name, _acl_imdb(folder / name), dataset)
+    files = sorted(
+        file
+        for stem in PART_NAMES[name]
+        for suffix in READERS
+        for file in [folder / f"{stem}{suffix}", *folder.glob(f"{stem}-*{suffix}")]
+        if file.is_file()
+    )
+    if name in MICROSOFT and (folder / MICROSOFT[name]).is_file():
+        files.append(folder / MICROSOFT[name])
+    if len({file.name.split("-")[0] for file in files}) > 1:
+        raise UserError(f"{folder}: holds the {name} part more than once: {', '.join(file.name for file in files)}")
+    rows: list[tuple[str, dict]] = []
+    for file in files:
+        rows += READERS[file.suffix if file.name not in MICROSOFT.values() else ".tsv"](file)
+        if not rows:
+            raise UserError(f"{file}: the {name} part is empty")
+    return _part(files[0], iter(rows), dataset) if files else None
+
+
+def _part(file: Path, rows: Iterator[tuple[str, dict]], dataset: Dataset) -> Part | None:
+    """Checks every row: columns, text, label."""
+    texts, labels, columns = [], [], None
+    for place, row in rows:
+        if columns is None:
+            columns = set(row)
+            unlabelled = _check_columns(place, columns, dataset)
+        elif set(row) != columns:
+            raise UserError(f"{place}: columns {sorted(row)} differ from the first row's {sorted(columns)}")
+        for column in dataset.texts:
+            if not isinstance(row[column], str) or not row[column].strip():
+                raise UserError(f"{place}: {column} is empty: {row[column]!r}")
+        texts.append(tuple(row[column] for column in dataset.texts))
+        if not unlabelled:
+            labels.append(_label(place, row["label"], dataset))
+    if not texts:
+        raise UserError(f"{file}: the part is empty")
+    if unlabelled or set(labels) == {-1}:
+        return None  # GLUE's test part, whose labels are kept back
+    if -1 in labels:
+        raise UserError(f"{file}: row {labels.index(-1) + 1}: label -1 (no label) among labelled rows")
+    return Part(texts, labels)
+
+
+def _check_columns(place: str, columns: set[str], dataset: Dataset) -> bool:
+    """True if the rows carry no label at all, which only GLUE's hidden test part may."""
+    wanted = {*dataset.texts, "label"}
+    if extra := columns - wanted - {*dataset.extra}:
+        raise UserError(f"{place}: extra column {', '.join(sorted(extra))}; expected {', '.join(sorted(wanted))}")
+    missing = wanted - columns
+    if missing and not (missing == {"label"} and "test.tsv" in place):
+        raise UserError(f"{place}: missing column {', '.join(sorted(missing))}; found {', '.join(sorted(columns))}")
+    return bool(missing)
+
+
+def _label(place: str, value: Any, dataset: Dataset) -> int:
+    allowed = range(-1, len(dataset.labels))
+    if isinstance(value, str) and value.strip().lstrip("-").isdecimal():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value not in allowed:
+        meant = ", ".join(f"{number} ({name})" for number, name in enumerate(dataset.labels))
+        raise UserError(f"{place}: label {value!r} is outside the set {meant}")
+    return value
+
+
+def _decode(file: Path) -> str:
+    """A file's text; a byte-order mark is dropped."""
+    raw = file.read_bytes()
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        row = raw.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{file}: row {row}: not UTF-8 text (byte {raw[error.start]:#04x})") from None
+
+
+def _tsv(file: Path) -> Iterator[tuple[str, dict]]:
+    """Microsoft's and GLUE's tab-separated files: quotes are text there, and a row may end in CR LF."""
+    lines = _decode(file).split("\n")
+    header = [MRPC_COLUMNS.get(name, name) for name in lines[0].rstrip("\r").split("\t")]
+    kept = [number for number, name in enumerate(header) if name not in MRPC_IDS]
+    for number, line in enumerate(lines[1:], 2):
+        if line or number < len(lines):
+            fields = line.rstrip("\r").split("\t")
+            place = f"{file}: row {number}"
+            if len(fields) != len(header):
+                raise UserError(f"{place}: has {len(fields)} fields, the header {len(header)}")
+            yield place, {header[column]: fields[column] for column in kept}
+
+
+def _csv(file: Path) -> Iterator[tuple[str, dict]]:
+    rows = csv.reader(_decode(file).splitlines(keepends=True), strict=True)
+    try:
+        header = next(rows, [])
+        for fields in rows:
+            place = f"{file}: row {rows.line_num}"
+            if len(fields) != len(header):
+                raise UserError(f"{place}: has {len(fields)} fields, the header {len(header)}")
+            yield place, dict(zip(header, fields, strict=True))
+    except csv.Error as error:
+        raise UserError(f"{file}: row {rows.line_num}: not valid CSV: {error}") from None
+
+
+def _jsonl(file: Path) -> Iterator[tuple[str, dict]]:
+    for number, line in enumerate(_decode(file).split("\n"), 1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise UserError(f"{file}: row {number}: not valid JSON: {error}") from None
+            if not isinstance(row, dict):
+                raise UserError(f"{file}: row {number}: expected an object with columns, not {line[:40]!r}")
+            yield f"{file}: row {number}", row
+
+
+def _parquet(file: Path) -> Iterator[tuple[str, dict]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        rows = pyarrow.parquet.read_table(file).to_pylist()
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: not a readable parquet file: {error}") from None
+    return ((f"{file}: row {number}", row) for number, row in enumerate(rows, 1))
+
+
+def _acl_imdb(folder: Path) -> Iterator[tuple[str, dict]]:
+    for label, name in enumerate(("neg", "pos")):
+        for file in sorted((folder / name).glob("*.txt")):
+            yield str(file), {"text": _decode(file), "label": label}
+
+
+READERS: dict[str, Callable[[Path], Iterator[tuple[str, dict]]]] = {
+    ".tsv": _tsv,
+    ".csv": _csv,
+    ".jsonl": _jsonl,
+    ".parquet": _parquet,
+}

@@ -1,0 +1,85 @@
+"""BERT for classification: the thin wrapper, its loading and what is frozen in it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import BertConfig, BertForSequenceClassification
+
+from nutshell.experiment import UserError
+
+
+class BertClassifier(BertForSequenceClassification):
+    """BertForSequenceClassification whose loss Trainer scales rightly under gradient accumulation.
+
+    The stock class takes `**kwargs`, from which Trainer concludes that it divides its loss by
+    `num_items_in_batch`; it does not, so loss and gradient come out multiplied by the accumulation steps and
+    the processes. Upstream: transformers#47688.
+
+    Source: Devlin et al. 2019, "BERT", section 4.
+    """
+
+    accepts_loss_kwargs = False
+
+    def label_nats(self, labels: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
+        """The surprise at each true label, -ln p(label | text); call `eval()` first, or dropout is in it.
+
+        Args:
+            labels: (batch,) whole numbers.
+            inputs: input_ids, attention_mask, token_type_ids, each (batch, tokens).
+
+        Returns:
+            (batch,) nats, fp32.
+        """
+        return label_nats(self(**inputs).logits, labels)
+
+
+def label_nats(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """-ln softmax(logits)[label] for logits (batch, labels): (batch,) nats, in fp32 or better."""
+    return cross_entropy(logits if logits.dtype == torch.float64 else logits.float(), labels, reduction="none")
+
+
+def load(checkpoint: Path, labels: Sequence[str], trainable: str = "all") -> BertClassifier:
+    """The checkpoint with a head for these labels; the head is new, and drawn from the global seed, unless the
+    checkpoint has one.
+
+    Args:
+        checkpoint: A folder that `models.find` has passed.
+        labels: What label 0, 1, ... means.
+        trainable: `all`; `head` (pooler and classifier); or `last_<n>`, the n highest layers and the head.
+
+    Raises:
+        UserError: If encoder weights are missing, the head has other labels, or there are no n layers.
+    """
+    config = BertConfig.from_pretrained(
+        checkpoint,
+        id2label=dict(enumerate(labels)),
+        label2id={label: number for number, label in enumerate(labels)},
+    )
+    try:
+        model, report = BertClassifier.from_pretrained(
+            checkpoint, config=config, use_safetensors=True, output_loading_info=True
+        )
+    except RuntimeError as error:  # transformers' word for tensors of other shapes
+        raise UserError(
+            f"{checkpoint}: its weights do not fit {len(labels)} labels or its own config: "
+            f"{str(error).strip().splitlines()[-1]}"
+        ) from None
+    lacking = [name for name in report["missing_keys"] if not name.startswith(("classifier.", "bert.pooler."))]
+    if lacking:
+        raise UserError(f"{checkpoint}: lacks weights of the encoder, {', '.join(sorted(lacking)[:3])} among them")
+    freeze(model, trainable)
+    return model
+
+
+def freeze(model: BertClassifier, trainable: str) -> None:
+    """Turns off the gradients of the embeddings and of every layer that `trainable` does not name."""
+    if trainable == "all":
+        return
+    layers = model.bert.encoder.layer
+    kept = 0 if trainable == "head" else int(trainable.removeprefix("last_"))
+    if kept > len(layers):
+        raise UserError(f"model.trainable: {trainable}, but the model has {len(layers)} layers")
+    for module in (model.bert.embeddings, *layers[: len(layers) - kept]):
+        module.requires_grad_(False)

@@ -1,0 +1,53 @@
+"""What an experiment will take, without training anything."""
+
+import math
+import os
+from typing import Any
+
+from nutshell import models, training_keys
+from nutshell.data import sources, tokens
+from nutshell.experiment import Experiment
+
+
+def plan(experiment: Experiment) -> dict[str, Any]:
+    """Examples, steps and tokens of one seed, for the number of processes of this launch.
+
+    Returns:
+        examples: by part; reported: the part the figure will be of; steps and global_batch (examples per step);
+        train_tokens: over all epochs; eval_tokens: one pass over the reported part; exact: False if the tokens
+        are estimated from 300 examples of each part, because they are not in the cache yet.
+    """
+    training = training_keys.defaults() | experiment.training
+    checkpoint = models.find(experiment.model, "bert")
+    parts = sources.load(experiment.data)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    counted = {
+        name: tokens.count(part, experiment.data, checkpoint)
+        for name, part in parts.by_name().items()
+        if name in ("train", parts.reported)
+    }
+    batch = training["per_device_train_batch_size"] * processes
+    accumulation = training["gradient_accumulation_steps"]
+    steps = total_steps(len(parts.train), batch, training)
+    per_epoch = total_steps(len(parts.train), batch, training | {"max_steps": -1, "num_train_epochs": 1.0})
+    return {
+        "examples": {name: len(part) for name, part in parts.by_name().items()},
+        "source": parts.source,
+        "reported": parts.reported,
+        "processes": processes,
+        "global_batch": batch * accumulation,
+        "steps": steps,
+        "train_tokens": round(counted["train"][0] * steps / per_epoch),
+        "eval_tokens": counted[parts.reported][0],
+        "exact": all(exact for _, exact in counted.values()),
+    }
+
+
+def total_steps(examples: int, batch: int, training: dict[str, Any]) -> int:
+    """Optimizer steps as Trainer counts them: an epoch's last, smaller batch and its last, smaller group of
+    accumulated batches are steps too."""
+    if training["max_steps"] > 0:
+        return training["max_steps"]
+    batches = examples // batch if training["dataloader_drop_last"] else math.ceil(examples / batch)
+    per_epoch = max(1, math.ceil(batches / training["gradient_accumulation_steps"]))
+    return math.ceil(training["num_train_epochs"] * per_epoch)

@@ -1,0 +1,71 @@
+"""Where a number comes from: code, packages, machine, time."""
+
+import platform
+import resource
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+PACKAGES = ("torch", "transformers", "accelerate", "datasets", "evaluate", "tokenizers", "numpy", "scipy")
+
+
+def collect(args: TrainingArguments, started: float) -> dict[str, Any]:
+    """The record beside every figure.
+
+    Args:
+        args: The run's arguments, which know processes and precision.
+        started: `time.time()` when this launch began on the seed.
+
+    Returns:
+        Commit (None outside a git checkout) and whether the tree differed from it, versions, device, precision,
+        processes, wall seconds of this launch, peak memory of this process in bytes (and of its GPU).
+    """
+    commit, changed = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {
+        "commit": commit,
+        "dirty": None if changed is None else bool(changed),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "device": device_name(args),
+        "threads": torch.get_num_threads(),
+        "mixed_precision": args.mixed_precision,
+        "processes": args.world_size,
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "wall_seconds": time.time() - started,
+        "peak_memory_bytes": peak,
+        "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated() if args.device.type == "cuda" else None,
+    }
+
+
+def device_name(args: TrainingArguments) -> str:
+    """The processor or GPU by its maker's name."""
+    if args.device.type == "cuda":
+        return torch.cuda.get_device_name(args.device)
+    if args.device.type == "cpu" and Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        if names:
+            return f"{names[0]} ({torch.get_num_threads()} threads)"
+    return platform.processor() or args.device.type
+
+
+def _git(*words: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *words],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

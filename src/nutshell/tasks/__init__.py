@@ -1,0 +1,5 @@
+"""One task for each word that `task:` may say: a function (experiment, args, resume) -> results."""
+
+from nutshell.tasks.classify import classify
+
+TASKS = {"classify": classify}
