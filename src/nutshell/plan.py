@@ -19,7 +19,7 @@ def plan(experiment: Experiment) -> dict[str, Any]:
     """
     training = training_keys.defaults() | experiment.training
     checkpoint = models.find(experiment.model, "bert")
-    parts = sources.load(experiment.data)
+    parts = sources.load(experiment.data, needs_validation=training["eval_strategy"] != "no")
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     counted = {
         name: tokens.count(part, experiment.data, checkpoint)

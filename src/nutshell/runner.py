@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from scipy import stats
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
 from nutshell import checkpoints, provenance
@@ -65,8 +65,6 @@ def run_seed(experiment: Experiment, seed: int, folder: Path, force: bool) -> No
             logger.info("%s: complete, nothing to run", folder)
             return
         if args.process_index == 0:
-            folder.mkdir(parents=True, exist_ok=True)
-            dump(resolved, folder / "experiment.yaml")
             for torn in checkpoints.torn(folder):
                 logger.info("%s: was not written to its end; passed over and removed", torn)
                 shutil.rmtree(torn)
@@ -76,7 +74,7 @@ def run_seed(experiment: Experiment, seed: int, folder: Path, force: bool) -> No
         logger.info("%s: seed %d, %s, on %s", experiment.place, seed, origin, provenance.device_name(args))
         started = time.time()
         try:
-            results = TASKS[experiment.task](experiment, args, resume, _progress(args))
+            results = TASKS[experiment.task](experiment, args, resume, _callbacks(args, resolved))
         except ImportError as error:  # an optimizer whose package is not installed
             raise UserError(f"training: {error}") from None
         if args.process_index == 0:
@@ -183,12 +181,13 @@ def _only_one(folder: Path) -> Iterator[None]:
         return
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --output") from None
+    try:
         with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
             yield
     except Timeout:
         raise UserError(f"{folder}: another process is running in it") from None
-    except PermissionError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --output") from None
 
 
 def _is_main() -> bool:
@@ -209,7 +208,18 @@ def _arguments(experiment: Experiment, seed: int, folder: Path) -> TrainingArgum
         raise UserError(f"training: {error}") from None
 
 
-def _progress(args: TrainingArguments) -> list:
+def _callbacks(args: TrainingArguments, resolved: dict[str, Any]) -> list[TrainerCallback]:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    return [PlainProgress()] if args.disable_tqdm else []
+    return [_Record(resolved), *([PlainProgress()] if args.disable_tqdm else [])]
+
+
+class _Record(TrainerCallback):
+    """Puts experiment.yaml into the folder when model and data have proved good and training begins."""
+
+    def __init__(self, resolved: dict[str, Any]):
+        self.resolved = resolved
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if state.is_world_process_zero:
+            dump(self.resolved, Path(args.output_dir) / "experiment.yaml")

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import json
 import logging
 import os
@@ -71,12 +72,16 @@ class Parts:
         return {name: part for name in PART_NAMES if (part := getattr(self, name)) is not None}
 
 
-def load(data: Data) -> Parts:
+def load(data: Data, needs_validation: bool = False) -> Parts:
     """The examples that an experiment's `data:` block asks for.
 
     With `validation_examples` that many are held out of the training part, and where a data set has no test
     labels its own validation part then serves as the test part. `train_examples` takes that many of the rest.
     Both draws are the same for every seed.
+
+    Args:
+        data: The block.
+        needs_validation: Whether training evaluates as it goes.
 
     Raises:
         UserError: With file and row, for whatever is wrong with the files; or if the Hub cannot be reached.
@@ -99,10 +104,11 @@ def load(data: Data) -> Parts:
         if held_out:
             validation, test = train.take(sorted(order[:held_out])), test or validation
         train = train.take(kept)
-    if validation is None and test is None:
+    if validation is None and (test is None or needs_validation):
         raise UserError(
-            f"{folder}: holds neither a validation nor a test part with labels; hold some training "
-            "examples out with data.validation_examples"
+            f"{folder}: {data.name} has no {'validation' if test else 'validation and no test'} part with labels; "
+            "hold some training examples out with data.validation_examples"
+            + (", or set training.eval_strategy: no" if test else "")
         )
     found = Parts(train, validation, test, source)
     seen = set(train.texts)
@@ -240,7 +246,7 @@ def _tsv(file: Path) -> Iterator[tuple[str, dict]]:
 
 
 def _csv(file: Path) -> Iterator[tuple[str, dict]]:
-    rows = csv.reader(_decode(file).splitlines(keepends=True), strict=True)
+    rows = csv.reader(io.StringIO(_decode(file), newline=""), strict=True)
     try:
         header = next(rows, [])
         for fields in rows:
@@ -269,10 +275,12 @@ def _parquet(file: Path) -> Iterator[tuple[str, dict]]:
     import pyarrow.parquet
 
     try:
-        rows = pyarrow.parquet.read_table(file).to_pylist()
+        table = pyarrow.parquet.read_table(file)
+        columns = [column.to_pylist() for column in table.columns]
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: not a readable parquet file: {error}") from None
-    return ((f"{file}: row {number}", row) for number, row in enumerate(rows, 1))
+    for number, values in enumerate(zip(*columns, strict=True), 1):
+        yield f"{file}: row {number}", dict(zip(table.column_names, values, strict=True))
 
 
 def _acl_imdb(folder: Path) -> Iterator[tuple[str, dict]]:

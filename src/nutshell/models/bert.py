@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch.nn.functional import cross_entropy
 from transformers import BertConfig, BertForSequenceClassification
 
@@ -66,6 +67,8 @@ def load(checkpoint: Path, labels: Sequence[str], trainable: str = "all") -> Ber
             f"{checkpoint}: its weights do not fit {len(labels)} labels or its own config: "
             f"{str(error).strip().splitlines()[-1]}"
         ) from None
+    except SafetensorError as error:
+        raise UserError(f"{checkpoint}: a model.safetensors that cannot be read: {error}") from None
     lacking = [name for name in report["missing_keys"] if not name.startswith(("classifier.", "bert.pooler."))]
     if lacking:
         raise UserError(f"{checkpoint}: lacks weights of the encoder, {', '.join(sorted(lacking)[:3])} among them")

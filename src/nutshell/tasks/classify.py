@@ -67,12 +67,7 @@ def classify(
     dataset = DATASETS[experiment.data.name]
     names = list(dataset.directions)
     checkpoint = models.find(experiment.model, "bert")
-    parts = sources.load(experiment.data)
-    if args.eval_strategy != "no" and parts.validation is None:
-        raise UserError(
-            f"training.eval_strategy: {args.eval_strategy}, but {experiment.data.name} has no validation "
-            "part; hold some training examples out with data.validation_examples"
-        )
+    parts = sources.load(experiment.data, needs_validation=args.eval_strategy != "no")
     with args.main_process_first(desc="tokenizing"):
         tokenized = {
             name: datasets.Dataset.from_file(str(tokens.tokenize(part, experiment.data, checkpoint)))

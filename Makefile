@@ -1,0 +1,32 @@
+# Everything from a bare clone: each target makes .venv first if it is not there.
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: help install quickstart test test-slow lint results
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+install: .venv/.installed  ## .venv with the pinned packages
+
+.venv/.installed: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+quickstart: install  ## fine-tune a small BERT on the embedded pairs and reviews, no network
+	$(BIN)/nutshell run experiments/quickstart/pairs.yaml experiments/quickstart/reviews.yaml
+
+test: install  ## fast tests: off line, on the CPU
+	$(BIN)/pytest -m "not slow"
+
+test-slow: install  ## real weights, real data (NUTSHELL_DATA), killed runs, several processes
+	$(BIN)/pytest -m slow -v
+
+lint: install  ## ruff check and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+results: install  ## write README.md's results table from experiments/results/
+	$(BIN)/python -m nutshell.report README.md experiments/results

@@ -1,0 +1,104 @@
+"""What the tests share: a cache of their own, no network, tiny checkpoints, a way to run the command line."""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+# Before anything imports huggingface_hub, which reads it once.
+DATA = os.environ.pop("NUTSHELL_DATA", None)
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="nutshell-tests-")
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+import pytest
+
+from nutshell import cli, models
+from nutshell.experiment import Model
+
+ROOT = Path(__file__).parents[1]
+MINILM = models.find(Model(name="minilm"), "bert")
+TINY = {
+    "model_type": "bert",
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "vocab_size": 30522,
+    "max_position_embeddings": 512,
+}
+PAIRS_YAML = """\
+task: classify
+seeds: [13]
+model: {name: TINY}
+data: {name: sample_pairs, max_tokens: 64}
+training: {max_steps: 2, per_device_train_batch_size: 4, per_device_eval_batch_size: 64, eval_strategy: epoch}
+"""
+
+
+def pytest_sessionfinish():
+    shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Path:
+    """A BERT of 2 layers with random weights and MiniLM's tokenizer."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("tiny")
+    torch.manual_seed(0)
+    BertModel(BertConfig(**TINY)).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(MINILM / name, folder)
+    return folder
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder with real MRPC and IMDB that NUTSHELL_DATA names."""
+    if not DATA:
+        pytest.skip("NUTSHELL_DATA names no folder with real data")
+    return Path(DATA).resolve()
+
+
+@pytest.fixture
+def write(tmp_path, tiny):
+    """Writes an experiment file (TINY stands for the tiny checkpoint) and returns its path."""
+
+    def _write(text: str = PAIRS_YAML, name: str = "finetune/pairs.yaml") -> Path:
+        file = tmp_path / "experiments" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text.replace("TINY", str(tiny)), encoding="utf-8")
+        return file
+
+    return _write
+
+
+@pytest.fixture
+def nutshell(tmp_path, capsys):
+    """Runs the command line in this process: (exit code, standard output, standard error)."""
+
+    def _nutshell(*words) -> tuple[int, str, str]:
+        words = [str(word) for word in words]
+        if words[0] in ("run", "show"):
+            words += ["--output", str(tmp_path / "outputs")]
+        capsys.readouterr()
+        try:
+            code = cli.main(words)
+        except SystemExit as stop:
+            code = stop.code
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return _nutshell
+
+
+@pytest.fixture
+def result(tmp_path):
+    """metrics.json of a finished seed."""
+
+    def _result(place: str = "finetune/pairs", seed: int = 13) -> dict:
+        return json.loads((tmp_path / "outputs" / place / f"seed-{seed}" / "metrics.json").read_text(encoding="utf-8"))
+
+    return _result

@@ -1,0 +1,381 @@
+"""Each mistake a user can make: one clear message, exit code 2, nothing left behind."""
+
+import json
+import shutil
+
+import pytest
+
+from nutshell import models
+from tests.conftest import PAIRS_YAML
+
+TWO_PAIRS = [
+    {"sentence1": "It rained.", "sentence2": "Rain fell.", "label": 1},
+    {"sentence1": "It rained.", "sentence2": "It snowed.", "label": 0},
+]
+
+
+def replaced(old: str, new: str) -> str:
+    assert old in PAIRS_YAML
+    return PAIRS_YAML.replace(old, new)
+
+
+FILES = {
+    "unknown top key": (PAIRS_YAML + "modle: {}\n", ["pairs.yaml:6", "'modle' is not known; did you mean 'model'"]),
+    "unknown training key": (
+        replaced("max_steps: 2", "learning_rat: 1"),
+        ["unknown key in training", "'learning_rat' is not known; did you mean 'learning_rate'?"],
+    ),
+    "learning rate in words": (
+        replaced("max_steps: 2", "learning_rate: fast"),
+        ["pairs.yaml:5: training.learning_rate: should be a valid number, not 'fast'"],
+    ),
+    "negative epochs": (
+        replaced("max_steps: 2", "num_train_epochs: -1"),
+        ["training.num_train_epochs: should be greater than 0, not -1"],
+    ),
+    "no such choice": (
+        replaced("eval_strategy: epoch", "eval_strategy: epoc"),
+        ["training.eval_strategy: expected 'no', 'steps' or 'epoch', not 'epoc'; did you mean 'epoch'?"],
+    ),
+    "a list": ("- task: classify\n", ["an experiment is a mapping", "but the file is a list"]),
+    "nothing": ("", ["the file is empty"]),
+    "not YAML": ("task: [classify\n", ["pairs.yaml:", "not valid YAML"]),
+    "a key twice": (PAIRS_YAML + "task: classify\n", ["not valid YAML", "duplicate key"]),
+    "precision in training": (
+        replaced("max_steps: 2", "bf16: true"),
+        ["training.bf16 does not belong in an experiment", "accelerate_config.yaml"],
+    ),
+    "precision at the top": (PAIRS_YAML + "mixed_precision: bf16\n", ["mixed_precision does not belong", "accelerate"]),
+    "a seed in training": (
+        replaced("max_steps: 2", "seed: 3"),
+        ["training.seed does not belong", "`seeds:` at the top"],
+    ),
+    "an output folder": (
+        replaced("max_steps: 2", "output_dir: x"),
+        ["training.output_dir does not belong", "--output"],
+    ),
+    "a token in training": (replaced("max_steps: 2", "hub_token: x"), ["hub_token does not belong", "leaked key"]),
+    "the same seed twice": (replaced("[13]", "[13, 13]"), ["seeds: a seed stands in it twice"]),
+    "no seeds": (replaced("seeds: [13]\n", ""), ["seeds is missing"]),
+    "unknown task": (replaced("task: classify", "task: clasify"), ["task: expected 'classify', not 'clasify'"]),
+    "unknown data set": (replaced("sample_pairs", "sample_pear"), ["not 'sample_pear'; did you mean 'sample_pairs'?"]),
+    "a branch, not a commit": (
+        replaced("name: TINY", "name: a/b, revision: main"),
+        ["model.revision: expected a commit of 40 hexadecimal digits", "not 'main'"],
+    ),
+    "revision of embedded data": (
+        replaced("max_tokens: 64", f"revision: {'a' * 40}"),
+        ["data.revision: sample_pairs is embedded and has no revision"],
+    ),
+    "revision and path": (
+        replaced("name: sample_pairs", f"name: mrpc, path: x, revision: {'a' * 40}"),
+        ["data.revision is a commit on the Hub and data.path a folder"],
+    ),
+    "layers in words": (replaced("name: TINY", "name: TINY, trainable: top"), ["expected all, head or last_<n>"]),
+    "too few tokens": (
+        replaced("max_tokens: 64", "max_tokens: 2"),
+        ["data.max_tokens: should be greater than or equal"],
+    ),
+    "a band without a source": (PAIRS_YAML + "reference: {accuracy: [0.8, 0.9]}\n", ["reference.source is missing"]),
+    "a band upside down": (
+        PAIRS_YAML + "reference: {source: x, accuracy: [0.9, 0.8]}\n",
+        ["reference.accuracy: a band is [lowest, highest], not [0.9, 0.8]"],
+    ),
+    "a band for another metric": (
+        replaced("sample_pairs", "sample_reviews") + "reference: {source: x, f1: [0.8, 0.9]}\n",
+        ["reference.f1: sample_reviews is measured by accuracy, label_bits"],
+    ),
+    "an unknown best metric": (
+        replaced("max_steps: 2", "metric_for_best_model: acuracy"),
+        ["'acuracy' is not known; did you mean 'accuracy'?"],
+    ),
+    "a best metric the wrong way round": (
+        replaced("max_steps: 2", "metric_for_best_model: label_bits"),
+        ["training.greater_is_better: must be false where the metric is label_bits"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+@pytest.mark.parametrize("command", ["run", "show"])
+def test_experiment_file(case, command, write, nutshell, tmp_path):
+    text, said = FILES[case]
+    code, _, err = nutshell(command, write(text))
+    assert code == 2
+    for words in said:
+        assert words in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_all_problems_at_once(write, nutshell):
+    text = PAIRS_YAML.replace("max_steps: 2", "learning_rate: fast, bf16: true").replace(
+        "max_tokens: 64", "max_token: 64"
+    )
+    code, _, err = nutshell("show", write(text), "seeds=[]", "reference.f1=[1,0]", "reference.source=x")
+    assert code == 2
+    for words in ("learning_rate", "bf16", "'max_token'", "command line, seeds=[]", "reference.f1"):
+        assert words in err
+
+
+def test_two_files_with_problems(write, nutshell):
+    first = write(FILES["learning rate in words"][0], "a/first.yaml")
+    code, _, err = nutshell("run", first, write(FILES["negative epochs"][0], "a/second.yaml"))
+    assert code == 2 and "first.yaml:5" in err and "second.yaml:5" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["training.learning_rate=fast"], "command line, training.learning_rate=fast"),
+        (["training.learning_rat=1"], "did you mean 'learning_rate'?"),
+        (["data.name.x=1"], "name is a value, not a block"),
+        (["training.learning_rate=[1"], "the value is not valid YAML"),
+        (["training.bf16=true"], "accelerate_config.yaml"),
+    ],
+)
+def test_override(words, said, write, nutshell):
+    code, _, err = nutshell("run", write(), *words)
+    assert code == 2 and said in err
+
+
+def test_missing_file_names_the_nearest(write, nutshell):
+    code, _, err = nutshell("run", write().with_name("pears.yaml"))
+    assert code == 2 and "no such file; did you mean" in err and "pairs.yaml?" in err
+
+
+def test_folder_for_a_file(write, nutshell):
+    code, _, err = nutshell("run", write().parent)
+    assert code == 2 and "is a folder; name an experiment file in it" in err
+
+
+def test_file_that_is_not_text(write, nutshell):
+    file = write()
+    file.write_bytes(b"task: \xff\n")
+    code, _, err = nutshell("run", file)
+    assert code == 2 and "is not UTF-8 text" in err
+
+
+def test_no_file(nutshell):
+    code, _, err = nutshell("run", "training.max_steps=1")
+    assert code == 2 and "no experiment file" in err
+
+
+def test_two_experiments_with_one_place(write, nutshell, tmp_path):
+    other = tmp_path / "elsewhere" / "finetune" / "pairs.yaml"
+    other.parent.mkdir(parents=True)
+    shutil.copy(write(), other)
+    code, _, err = nutshell("run", write(), other)
+    assert code == 2 and "its results would land in" in err
+
+
+def test_arguments_that_trainer_refuses(write, nutshell):
+    text = replaced("max_steps: 2", "load_best_model_at_end: true, save_strategy: steps")
+    code, _, err = nutshell("run", write(text))
+    assert code == 2 and "training:" in err and "load_best_model_at_end" in err
+
+
+def test_evaluation_without_a_validation_part(write, nutshell, tmp_path):
+    for part in ("train", "test"):
+        (tmp_path / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in TWO_PAIRS))
+    for command in ("run", "show"):
+        code, _, err = nutshell(command, write(), f"data.path={tmp_path}")
+        assert code == 2 and "has no validation part with labels" in err and "data.validation_examples" in err
+
+
+# Data
+
+
+def rows(*changed: dict) -> list[dict]:
+    return TWO_PAIRS + [{**TWO_PAIRS[0], **row} for row in changed]
+
+
+def without_a_label(row: dict) -> dict:
+    return {key: value for key, value in row.items() if key != "label"}
+
+
+JSON_FAULTS = {
+    "missing column": ([without_a_label(TWO_PAIRS[0])], "train.jsonl: row 1: missing column label"),
+    "extra column": ([{**TWO_PAIRS[0], "score": 1}], "train.jsonl: row 1: extra column score"),
+    "columns change": (rows({"idx": 3}), "train.jsonl: row 3: columns"),
+    "empty text": (rows({"sentence2": "  "}), "train.jsonl: row 3: sentence2 is empty"),
+    "text that is none": (rows({"sentence1": None}), "train.jsonl: row 3: sentence1 is empty"),
+    "label outside the set": (rows({"label": 2}), "train.jsonl: row 3: label 2 is outside the set 0 (not_equivalent)"),
+    "label in words": (rows({"label": "yes"}), "train.jsonl: row 3: label 'yes' is outside the set"),
+    "label missing among others": (rows({"label": -1}), "train.jsonl: row 3: label -1 (no label)"),
+    "empty part": ([], "train.jsonl: the train part is empty"),
+}
+TSV_HEAD = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n"
+RAW_FAULTS = {
+    "train.tsv": [
+        (TSV_HEAD + "1\t1\t2\tIt rained.\n", "train.tsv: row 2: has 4 fields, the header 5"),
+        (TSV_HEAD + "1\t1\t2\ta\tb\tc\n", "train.tsv: row 2: has 6 fields, the header 5"),
+        (TSV_HEAD + "1\t1\t2\ta\tb\n\n1\t1\t2\ta\tb\n", "train.tsv: row 3: has 1 fields"),
+        (TSV_HEAD.encode() + b"1\t1\t2\tcaf\xe9\tb\n", "train.tsv: row 2: not UTF-8 text (byte 0xe9)"),
+        (TSV_HEAD, "train.tsv: the train part is empty"),
+    ],
+    "train.csv": [
+        ("sentence1,sentence2,label\na,b\n", "train.csv: row 2: has 2 fields, the header 3"),
+        ('sentence1,sentence2,label\n"a,b,1\n', "train.csv: row 2: not valid CSV"),
+    ],
+    "train.jsonl": [
+        ('{"sentence1": \n', "train.jsonl: row 1: not valid JSON"),
+        ("[1, 2]\n", "train.jsonl: row 1: expected an object"),
+    ],
+    "train.parquet": [("not parquet", "train.parquet: not a readable parquet file")],
+}
+
+
+@pytest.mark.parametrize("case", JSON_FAULTS)
+def test_faulty_rows(case, write, nutshell, tmp_path):
+    content, said = JSON_FAULTS[case]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
+    code, _, err = nutshell("show", write(), f"data.path={tmp_path}")
+    assert code == 2 and said in err
+
+
+@pytest.mark.parametrize(("name", "content", "said"), [(n, *case) for n, cases in RAW_FAULTS.items() for case in cases])
+def test_faulty_files(name, content, said, write, nutshell, tmp_path):
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    code, _, err = nutshell("show", write(), f"data.path={tmp_path}")
+    assert code == 2 and said in err
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ([], "holds no training part of sample_pairs; known layouts"),
+        (["train"], "has no validation and no test part"),
+        (["train", "dev", "validation"], "holds the validation part more than once"),
+    ],
+)
+def test_missing_parts(names, said, write, nutshell, tmp_path):
+    for name in names:
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in TWO_PAIRS))
+    code, _, err = nutshell("show", write(), f"data.path={tmp_path}")
+    assert code == 2 and said in err
+
+
+def test_more_examples_than_there_are(write, nutshell):
+    code, _, err = nutshell("show", write(), "data.train_examples=500", "data.validation_examples=100")
+    assert code == 2 and "more than the 564 training examples" in err
+
+
+def test_data_folder_that_is_not_there(write, nutshell, monkeypatch):
+    code, _, err = nutshell("show", write(), "data.path=nowhere")
+    assert code == 2 and "nowhere: no such folder (data.path names it)" in err
+    monkeypatch.setenv("NUTSHELL_DATA", "nowhere")
+    code, _, err = nutshell("show", write(), "data.name=mrpc")
+    assert code == 2 and "nowhere/mrpc: no such folder (NUTSHELL_DATA names it)" in err
+
+
+def test_shared_examples_are_a_warning(write, nutshell, tmp_path):
+    for name in ("train", "dev"):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in TWO_PAIRS))
+    code, _, err = nutshell("show", write(), f"data.path={tmp_path}")
+    assert code == 0 and "2 of the 2 validation examples stand in the training part too" in err
+
+
+# Models
+
+
+def checkpoint(tiny, tmp_path, **config):
+    folder = shutil.copytree(tiny, tmp_path / "checkpoint")
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | config))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "pytorch_model.bin is a pickle"),
+        (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
+        (lambda f: (f / "config.json").unlink(), "holds no checkpoint"),
+        (lambda f: (f / "config.json").write_text("{"), "config.json: not valid JSON"),
+        (lambda f: (f / "tokenizer.json").unlink(), "has no tokenizer.json"),
+        (lambda f: (f / "tokenizer.json").write_text("{}"), "not a tokenizer"),
+    ],
+)
+def test_faulty_checkpoint(change, said, tiny, write, nutshell, tmp_path):
+    folder = checkpoint(tiny, tmp_path)
+    change(folder)
+    code, _, err = nutshell("run", write(), f"model.name={folder}")
+    assert code == 2 and said in err
+
+
+def test_remote_code(tiny, write, nutshell, tmp_path):
+    folder = checkpoint(tiny, tmp_path, auto_map={"AutoModel": "modeling.Mine"})
+    code, _, err = nutshell("run", write(), f"model.name={folder}")
+    assert code == 2 and "auto_map" in err and "not run" in err
+
+
+def test_another_architecture(tiny, write, nutshell, tmp_path):
+    folder = checkpoint(tiny, tmp_path, model_type="roberta")
+    code, _, err = nutshell("run", write(), f"model.name={folder}")
+    assert code == 2 and "is a roberta checkpoint; this task runs bert" in err
+
+
+def test_truncated_weights(tiny, write, nutshell, tmp_path):
+    file = checkpoint(tiny, tmp_path) / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    code, _, err = nutshell("run", write(), f"model.name={file.parent}")
+    assert code == 2 and "model.safetensors" in err and "Traceback" not in err
+
+
+def test_missing_layers(tiny, write, nutshell, tmp_path):
+    folder = checkpoint(tiny, tmp_path, num_hidden_layers=3)
+    code, _, err = nutshell("run", write(), f"model.name={folder}")
+    assert code == 2 and "lacks weights of the encoder" in err
+
+
+def test_weights_of_another_shape(tiny, write, nutshell, tmp_path):
+    folder = checkpoint(tiny, tmp_path, intermediate_size=65)
+    code, _, err = nutshell("run", write(), f"model.name={folder}")
+    assert code == 2 and "its weights do not fit" in err
+
+
+def test_no_model_there(write, nutshell):
+    code, _, err = nutshell("run", write(), "model.name=google-bert/bert-base-uncased")
+    assert code == 2 and "no folder here" in err and "model.revision" in err
+
+
+def test_more_layers_than_there_are(write, nutshell):
+    code, _, err = nutshell("run", write(), "model.trainable=last_3")
+    assert code == 2 and "last_3, but the model has 2 layers" in err
+
+
+def test_more_tokens_than_positions(tiny, write, nutshell):
+    code, _, err = nutshell("run", write(), "data.max_tokens=513")
+    assert code == 2 and "513 is more than the 512 positions" in err
+
+
+def test_wrong_digest_of_the_embedded_weights(write, nutshell, monkeypatch):
+    monkeypatch.setattr(models, "MINILM_SHA256", "0" * 64)
+    code, _, err = nutshell("run", write(), "model.name=minilm")
+    assert code == 2 and "sha256 is 53aa51172d" in err and "not the published 0000" in err
+
+
+def test_embedded_package_not_installed(write, nutshell, monkeypatch):
+    monkeypatch.setattr(models, "MINILM_PACKAGE", "not-installed")
+    code, _, err = nutshell("run", write(), "model.name=minilm")
+    assert code == 2 and "not installed" in err and "requirements.txt" in err
+
+
+# The results' folder
+
+
+def test_occupied_folder(write, nutshell, tmp_path):
+    seed = tmp_path / "outputs" / "finetune" / "pairs" / "seed-13"
+    seed.mkdir(parents=True)
+    (seed / "thesis.txt").write_text("mine")
+    for more in ([], ["--force"]):
+        code, _, err = nutshell("run", write(), *more)
+        assert code == 2 and "files that no run has written" in err
+    assert (seed / "thesis.txt").read_text() == "mine"
+
+
+def test_outputs_that_cannot_be_written(write, nutshell, tmp_path):
+    (tmp_path / "outputs").write_text("a file where the folder should be")
+    code, _, err = nutshell("run", write())
+    assert code == 2 and "outputs" in err and "--output" in err

@@ -1,0 +1,123 @@
+"""The same rows out of every layout; the parts; the embedded samples."""
+
+import csv
+import json
+import re
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from nutshell.data import sources
+from nutshell.experiment import Data, UserError
+
+PAIRS = [
+    ('He called it "odd, and wet".', "It was “odd”, he said.", 1),
+    ("Ten came — café, 東京.", "Two came.", 0),
+    ("A\u2028line separator stays.", "It stays.", 1),
+]
+TSV = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String"
+
+
+def tsv(rows=PAIRS) -> str:
+    return "\ufeff" + "\r\n".join([TSV, *(f"{label}\t1\t2\t{a}\t{b}" for a, b, label in rows)]) + "\n"
+
+
+def load(folder, **more):
+    return sources.load(Data(name="mrpc", path=str(folder), **more))
+
+
+def write(folder, layout: str):
+    if layout == "glue":
+        (folder / "train.tsv").write_bytes(tsv().encode())
+        (folder / "dev.tsv").write_bytes(tsv().encode())
+        (folder / "test.tsv").write_text("index\t#1 ID\t#2 ID\t#1 String\t#2 String\n0\t1\t2\thidden\tlabel\n")
+    elif layout == "microsoft":
+        (folder / "msr_paraphrase_train.txt").write_bytes(tsv().encode())
+        (folder / "msr_paraphrase_test.txt").write_bytes(tsv().encode())
+    for part in ("train", "validation"):
+        if layout == "parquet":
+            a, b, label = (list(column) for column in zip(*PAIRS, strict=True))
+            columns = {"sentence1": a, "sentence2": b, "label": label, "idx": [0, 1, 2]}
+            pyarrow.parquet.write_table(pyarrow.table(columns), folder / f"{part}-00000-of-00001.parquet")
+        elif layout == "csv":
+            with (folder / f"{part}.csv").open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows([("sentence1", "sentence2", "label"), *PAIRS])
+        elif layout == "jsonl":
+            lines = [json.dumps({"label": y, "sentence2": b, "sentence1": a}, ensure_ascii=False) for a, b, y in PAIRS]
+            (folder / f"{part}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+
+
+@pytest.mark.parametrize("layout", ["glue", "microsoft", "parquet", "csv", "jsonl"])
+def test_layouts(layout, tmp_path):
+    write(tmp_path, layout)
+    parts = load(tmp_path)
+    assert parts.train.texts == [(a, b) for a, b, _ in PAIRS]
+    assert parts.train.labels == [1, 0, 1]
+    assert parts.reported == ("test" if layout == "microsoft" else "validation")
+    assert parts.shared == 3 and parts.source == "local copy"
+
+
+def test_acl_imdb(tmp_path):
+    for part in ("train", "test"):
+        for label in ("pos", "neg"):
+            folder = tmp_path / part / label
+            folder.mkdir(parents=True)
+            for number in (1, 0):
+                (folder / f"{number}_9.txt").write_text(f"{part} {label} {number}<br />é", encoding="utf-8")
+    parts = sources.load(Data(name="imdb", path=str(tmp_path)))
+    assert parts.train.texts == [(f"train {label} {n}<br />é",) for label in ("neg", "pos") for n in (0, 1)]
+    assert parts.train.labels == [0, 0, 1, 1] and parts.reported == "test" and len(parts.test) == 4
+    (tmp_path / "train" / "neg" / "2_1.txt").write_bytes(b"\xff")
+    with pytest.raises(UserError, match=r"2_1\.txt: row 1: not UTF-8"):
+        sources.load(Data(name="imdb", path=str(tmp_path)))
+
+
+def test_a_local_copy_by_environment(tmp_path, monkeypatch):
+    (tmp_path / "mrpc").mkdir()
+    write(tmp_path / "mrpc", "glue")
+    monkeypatch.setenv("NUTSHELL_DATA", str(tmp_path))
+    assert len(sources.load(Data(name="mrpc")).train) == 3
+    with pytest.raises(UserError, match="unset one"):
+        sources.load(Data(name="mrpc", revision="a" * 40))
+    assert sources.load(Data(name="sample_pairs")).source == "embedded in nutshell"
+
+
+def test_held_out_examples():
+    """Held out of training, the same whatever else is asked; the data set's own validation part is then for the end."""
+    everything = sources.load(Data(name="sample_pairs"))
+    held = sources.load(Data(name="sample_pairs", validation_examples=50, train_examples=100))
+    assert (len(held.train), len(held.validation), held.test.texts) == (100, 50, everything.test.texts)
+    assert not {*held.train.texts} & {*held.validation.texts}
+    assert {*held.train.texts, *held.validation.texts} <= {*everything.train.texts}
+    rest = sources.load(Data(name="sample_pairs", validation_examples=50))
+    assert rest.validation.texts == held.validation.texts and len(rest.train) == len(everything.train) - 50
+
+
+def test_the_validation_part_becomes_the_test_part(tmp_path):
+    write(tmp_path, "jsonl")
+    parts = load(tmp_path, validation_examples=1)
+    assert (len(parts.train), len(parts.validation), len(parts.test), parts.reported) == (2, 1, 3, "test")
+
+
+@pytest.mark.parametrize("name", ["sample_pairs", "sample_reviews"])
+def test_samples_are_whole(name):
+    parts = sources.load(Data(name=name))
+    rows = [text for part in parts.by_name().values() for text in part.texts]
+    labels = [label for part in parts.by_name().values() for label in part.labels]
+    assert len(rows) >= 300 and len(set(rows)) == len(rows) and sum(labels) * 2 == len(labels)
+    sentences = [{sentence for text in part.texts for sentence in text} for part in parts.by_name().values()]
+    assert not sentences[0] & sentences[1] and not sentences[0] & sentences[2] and not sentences[1] & sentences[2]
+
+
+def test_word_overlap_alone_does_not_solve_the_pairs():
+    def overlaps(part):
+        words = [[set(re.findall(r"\w+", sentence.lower())) for sentence in pair] for pair in part.texts]
+        return [[len(a & b) / len(a | b), len(a & b) / min(len(a), len(b))] for a, b in words]
+
+    parts = sources.load(Data(name="sample_pairs"))
+    baseline = LogisticRegression().fit(overlaps(parts.train), parts.train.labels)
+    assert baseline.score(overlaps(parts.test), parts.test.labels) < 0.6
+    negatives = [row for row, label in zip(overlaps(parts.train), parts.train.labels, strict=True) if label == 0]
+    assert sum(row[0] for row in negatives) / len(negatives) > 0.6  # most words are shared
