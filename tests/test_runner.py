@@ -1,0 +1,229 @@
+"""Runs from start to end on tiny models: what is left behind, what is skipped, resumed, refused."""
+
+import json
+import os
+import shutil
+
+import pytest
+import torch
+from filelock import FileLock
+from ruamel.yaml import YAML
+
+from nutshell import checkpoints
+from nutshell.experiment import load
+from nutshell.tasks.classify import ClassifyTrainer
+from tests.conftest import PAIRS_YAML
+
+TRAINED = PAIRS_YAML.replace(
+    "max_steps: 2", "max_steps: 12, save_strategy: steps, save_steps: 4, train_sampling_strategy: group_by_length"
+).replace("eval_strategy: epoch", "learning_rate: 1e-3, logging_steps: 1")
+
+
+def figures(result: dict) -> dict:
+    return {key: result[key] for key in ("metrics", "confusion_matrix", "evaluated_on", "labels", "data", "parameters")}
+
+
+def test_what_a_run_leaves_behind(write, nutshell, result, tmp_path):
+    code, out, err = nutshell("run", write(), "reference.source=a table", "reference.accuracy=[0.9,1]")
+    assert code == 0
+    for words in ("accuracy", "f1", "label_bits", "95 % interval", "0.9 to 1", "below", "test part, touched once"):
+        assert words in out
+    assert "step 2/2" in err and "{" not in err
+    folder = tmp_path / "outputs" / "finetune" / "pairs" / "seed-13"
+    assert {"metrics.json", "experiment.yaml", "predictions.jsonl", "trainer_state.json", "model"} <= {
+        file.name for file in folder.iterdir()
+    }
+    found = result()
+    assert YAML(typ="safe").load(folder / "experiment.yaml") == found["experiment"]
+    assert found["evaluated_on"]["part"] == "test" and not found["evaluated_on"]["chose"]
+    assert found["training"]["steps"] == 2 and found["training"]["examples_per_second"] > 0
+    provenance = found["provenance"]
+    assert (
+        provenance["processes"] == 1 and provenance["mixed_precision"] == "no" and provenance["peak_memory_bytes"] > 1e8
+    )
+    assert provenance["packages"]["transformers"] and provenance["wall_seconds"] > 0
+
+    rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    labels = load(write()).resolved()["data"]
+    assert labels["name"] == "sample_pairs"
+    assert [row["index"] for row in rows] == list(range(found["evaluated_on"]["examples"]))
+    right = sum(row["label"] == row["predicted"] for row in rows) / len(rows)
+    assert right == pytest.approx(found["metrics"]["accuracy"]["value"])
+    assert all(sum(row["probabilities"]) == pytest.approx(1) for row in rows)
+    assert sum(map(sum, found["confusion_matrix"])) == len(rows)
+
+
+def test_predictions_stand_in_the_data_s_order(write, nutshell, tmp_path):
+    from nutshell.data import sources
+    from nutshell.experiment import Data
+
+    nutshell("run", write())
+    file = tmp_path / "outputs" / "finetune" / "pairs" / "seed-13" / "predictions.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [row["label"] for row in rows] == sources.load(Data(name="sample_pairs")).test.labels
+
+
+def test_the_same_seed_twice_is_the_same_to_the_last_digit(write, nutshell, result, tmp_path):
+    file, found = write(TRAINED), []
+    for _ in range(2):
+        assert nutshell("run", file, "--force")[0] == 0
+        found.append(figures(result()))
+    assert found[0] == found[1]
+
+
+def test_the_evaluation_batch_does_not_matter(write, nutshell, result):
+    found = []
+    for size in (1, 64):
+        assert nutshell("run", write(TRAINED), f"training.per_device_eval_batch_size={size}", "--force")[0] == 0
+        found.append(result())
+    assert found[0]["confusion_matrix"] == found[1]["confusion_matrix"]
+    for name, entry in found[0]["metrics"].items():
+        assert entry["value"] == pytest.approx(found[1]["metrics"][name]["value"], rel=1e-6)
+
+
+def test_accumulation_gives_the_same_model(write, nutshell, tmp_path):
+    """8 x 1 and 2 x 4 with length grouping: the same examples in the same steps, so the same losses."""
+    losses = []
+    for batch, accumulation in ((8, 1), (2, 4)):
+        words = [
+            f"training.per_device_train_batch_size={batch}",
+            f"training.gradient_accumulation_steps={accumulation}",
+        ]
+        assert nutshell("run", write(TRAINED), *words, "--force")[0] == 0
+        state = json.loads((tmp_path / "outputs/finetune/pairs/seed-13/trainer_state.json").read_text())
+        losses.append([entry["loss"] for entry in state["log_history"] if "loss" in entry])
+    # dropout draws differ with the shape of a batch, so only the first step, before any update, is compared closely
+    assert len(losses[0]) == 12 and losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+def test_finished_seeds_are_not_run_again(write, nutshell, tmp_path):
+    file = write()
+    nutshell("run", file)
+    metrics = tmp_path / "outputs" / "finetune" / "pairs" / "seed-13" / "metrics.json"
+    before = metrics.stat().st_mtime_ns
+    code, out, err = nutshell("run", file)
+    assert code == 0 and "complete, nothing to run" in err and "accuracy" in out
+    assert metrics.stat().st_mtime_ns == before
+    assert nutshell("run", file, "--force")[0] == 0 and metrics.stat().st_mtime_ns > before
+
+
+def test_another_experiment_is_refused_with_the_keys(write, nutshell, tmp_path):
+    nutshell("run", write())
+    code, _, err = nutshell("run", write(), "training.learning_rate=1e-3", "data.max_tokens=32")
+    assert code == 2 and "data.max_tokens, training.learning_rate differ" in err and "--force" in err
+    assert nutshell("run", write(), "reference.source=x", "reference.f1=[0,1]")[0] == 0  # a band is no part of it
+    assert nutshell("run", write(), "training.learning_rate=1e-3", "--force")[0] == 0
+
+
+def test_a_fault_in_the_data_leaves_no_run_behind(write, nutshell, tmp_path):
+    (tmp_path / "train.jsonl").write_text('{"sentence1": "a", "sentence2": "b", "label": 7}\n')
+    assert nutshell("run", write(), f"data.path={tmp_path}")[0] == 2
+    assert not list((tmp_path / "outputs").rglob("*.yaml"))
+    assert nutshell("run", write())[0] == 0
+
+
+def test_not_twice_at_once(write, nutshell, tmp_path):
+    home = tmp_path / "outputs" / "finetune" / "pairs"
+    home.mkdir(parents=True)
+    with FileLock(home / ".seed-13.lock"):
+        code, _, err = nutshell("run", write())
+    assert code == 2 and "another process is running in it" in err
+
+
+def test_seeds_and_summary(write, nutshell, result, tmp_path):
+    code, out, _ = nutshell("run", write(TRAINED), "--seed", 1, "--seed", 2, "--seed", 3)
+    assert code == 0 and "over seeds" in out and "±" in out
+    summary = json.loads((tmp_path / "outputs" / "finetune" / "pairs" / "summary.json").read_text())
+    values = [result(seed=seed)["metrics"]["label_bits"]["value"] for seed in (1, 2, 3)]
+    assert summary["seeds"] == [1, 2, 3] and len(set(values)) == 3
+    entry = summary["metrics"]["label_bits"]
+    mean = sum(values) / 3
+    deviation = (sum((value - mean) ** 2 for value in values) / 2) ** 0.5
+    assert entry["mean"] == pytest.approx(mean) and entry["standard_deviation"] == pytest.approx(deviation)
+    half = 4.302653 * deviation / 3**0.5  # Student's t, 2 degrees of freedom, 97.5 %
+    assert entry["interval_95"] == pytest.approx([mean - half, mean + half])
+    nutshell("run", write(TRAINED), "--seed", 4)
+    summary = json.loads((tmp_path / "outputs" / "finetune" / "pairs" / "summary.json").read_text())
+    assert summary["seeds"] == [1, 2, 3, 4]
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop_at(step: int, monkeypatch):
+    """Training ends without a word before a step, as when its process is killed."""
+    stock = ClassifyTrainer.training_step
+
+    def training_step(self, *args, **kwargs):
+        if self.state.global_step == step:
+            raise Stopped
+        return stock(self, *args, **kwargs)
+
+    monkeypatch.setattr(ClassifyTrainer, "training_step", training_step)
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(torn, write, nutshell, result, tmp_path, monkeypatch):
+    file = write(TRAINED)
+    nutshell("run", file)
+    whole, seed = result(), tmp_path / "outputs" / "finetune" / "pairs" / "seed-13"
+    weights = (seed / "model" / "model.safetensors").read_bytes()
+    shutil.rmtree(seed)
+
+    stop_at(10, monkeypatch)
+    with pytest.raises(Stopped):
+        nutshell("run", file)
+    monkeypatch.undo()
+    assert not (seed / "metrics.json").exists()
+    if torn:
+        newest = seed / "checkpoint-8"
+        state = newest / "trainer_state.json"
+        state.unlink()
+    code, _, err = nutshell("run", file)
+    assert code == 0 and f"resuming from checkpoint-{4 if torn else 8}" in err
+    assert ("checkpoint-8: was not written to its end" in err) == torn
+    assert figures(result()) == figures(whole)
+    assert (seed / "model" / "model.safetensors").read_bytes() == weights
+
+
+def test_which_checkpoints_are_whole(write, nutshell, tmp_path):
+    nutshell("run", write(TRAINED))
+    seed = tmp_path / "outputs" / "finetune" / "pairs" / "seed-13"
+    whole = checkpoints.newest(seed)
+    assert whole.name == "checkpoint-12" and not checkpoints.torn(seed)
+    for name in ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"):
+        copy = shutil.copytree(whole, tmp_path / "copies" / name / "checkpoint-12")
+        (copy / name).unlink()
+        assert not checkpoints.is_whole(copy), name
+    for name in ("model.safetensors", "trainer_state.json"):
+        copy = shutil.copytree(whole, tmp_path / "cut" / name / "checkpoint-12")
+        os.truncate(copy / name, (copy / name).stat().st_size // 2)
+        assert not checkpoints.is_whole(copy), name
+
+
+def test_the_best_epoch_is_kept(write, nutshell, result):
+    text = PAIRS_YAML.replace(
+        "max_steps: 2",
+        "max_steps: 6, save_strategy: steps, save_steps: 2, eval_steps: 2, load_best_model_at_end: true, "
+        "metric_for_best_model: label_bits, greater_is_better: false, learning_rate: 1e-2",
+    ).replace("eval_strategy: epoch", "eval_strategy: steps")
+    assert nutshell("run", write(text))[0] == 0
+    assert result()["training"]["best_checkpoint"] in {"checkpoint-2", "checkpoint-4", "checkpoint-6"}
+    assert result()["evaluated_on"]["note"] == "test part, touched once, after training"
+
+
+def test_frozen_layers_do_not_move(tiny, write, nutshell, result, tmp_path):
+    from safetensors.torch import load_file
+
+    assert nutshell("run", write(TRAINED), "model.trainable=last_1")[0] == 0
+    after = load_file(tmp_path / "outputs/finetune/pairs/seed-13/model/model.safetensors")
+    before = load_file(tiny / "model.safetensors")
+    moved = {name for name in before if not torch.equal(before[name], after[f"bert.{name}"])}
+    assert moved and all(name.startswith(("encoder.layer.1.", "pooler.")) for name in moved)
+    trained = sum(
+        tensor.numel()
+        for name, tensor in after.items()
+        if ".layer.1." in name or (".layer." not in name and "embeddings" not in name)
+    )
+    assert result()["parameters"]["trained"] == trained < result()["parameters"]["all"]
