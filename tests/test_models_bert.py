@@ -103,3 +103,10 @@ def test_a_saved_classifier_keeps_its_head_and_labels(tiny, tmp_path):
     assert torch.equal(again.classifier.weight, model.classifier.weight)
     assert again.config.id2label == {0: "negative", 1: "positive"}
     assert (tmp_path / "model.safetensors").exists()
+
+
+def test_dropout(tiny):
+    assert bert.load(tiny, LABELS).config.hidden_dropout_prob == 0.1
+    model = bert.load(tiny, LABELS, dropout=0.0)
+    assert {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)} == {0.0}
+    assert model.config.attention_probs_dropout_prob == 0.0

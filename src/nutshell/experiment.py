@@ -27,11 +27,12 @@ Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 
 
 class Model(Strict):
-    """`model:` which checkpoint, and which of its parameters are trained."""
+    """`model:` which checkpoint, which of its parameters are trained, and with how much dropout."""
 
     name: Annotated[str, Field(min_length=1)]  # minilm, a folder, or with a revision a name on the Hub
     revision: Commit | None = None
     trainable: Annotated[str, Field(pattern=r"^(all|head|last_[1-9][0-9]*)$")] = "all"
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None  # of states and attention; None: the checkpoint's own
 
 
 class Data(Strict):

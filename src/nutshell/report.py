@@ -1,4 +1,11 @@
-"""Results of many runs -> tables that people read."""
+"""Results of many runs -> tables that people read: in the terminal, in README.md."""
+
+import json
+import sys
+from pathlib import Path
+
+START, END = "<!-- results: written by `make results` -->", "<!-- end of results -->"
+HEAD = "| experiment | metric | value | 95 % interval | published band | seeds | precision, device | wall time a seed |"
 
 
 def cells(summary: dict) -> list[tuple[str, str, str, str, str]]:
@@ -15,3 +22,31 @@ def cells(summary: dict) -> list[tuple[str, str, str, str, str]]:
             verdict = "below" if entry["mean"] < band[0] else "above" if entry["mean"] > band[1] else "inside"
         rows.append((name, value, interval, "{} to {}".format(*band) if band else "", verdict))
     return rows
+
+
+def markdown(folder: Path) -> str:
+    """The results table of a folder of stored summaries (`<chapter>/<name>.json`), a row for each metric."""
+    lines = [HEAD, "|" + " --- |" * (HEAD.count("|") - 1)]
+    for file in sorted(folder.rglob("*.json")):
+        summary = json.loads(file.read_text(encoding="utf-8"))
+        seconds = summary["wall_seconds"] / len(summary["seeds"])
+        precision = {"no": "fp32"}.get(summary["mixed_precision"], summary["mixed_precision"])
+        where = f"{precision}, {summary['device']}"
+        seeds = ", ".join(map(str, summary["seeds"]))
+        for number, (name, value, interval, band, verdict) in enumerate(cells(summary)):
+            first = [f"`{summary['experiment']}`", seeds, where, f"{seconds:,.0f} s"] if number == 0 else [""] * 4
+            published = f"{band}: {verdict}" if band else ""
+            lines.append("| " + " | ".join([first[0], name, value, interval, published, *first[1:]]) + " |")
+    return "\n".join(lines)
+
+
+def renewed(text: str, table: str) -> str:
+    """A README's text with what stands between the two marks replaced by the table."""
+    before, _, rest = text.partition(START)
+    _, _, after = rest.partition(END)
+    return f"{before}{START}\n{table}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    readme, results = map(Path, sys.argv[1:])
+    readme.write_text(renewed(readme.read_text(encoding="utf-8"), markdown(results)), encoding="utf-8")

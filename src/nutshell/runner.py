@@ -202,6 +202,7 @@ def _arguments(experiment: Experiment, seed: int, folder: Path) -> TrainingArgum
             report_to="none",
             use_cpu=not torch.accelerator.is_available(),
             disable_tqdm=not sys.stderr.isatty(),
+            ddp_find_unused_parameters=False,  # every trained parameter is used; searching costs a pass per step
             **experiment.training,
         )
     except (ValueError, TypeError, ImportError) as error:

@@ -41,7 +41,9 @@ def label_nats(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return cross_entropy(logits if logits.dtype == torch.float64 else logits.float(), labels, reduction="none")
 
 
-def load(checkpoint: Path, labels: Sequence[str], trainable: str = "all") -> BertClassifier:
+def load(
+    checkpoint: Path, labels: Sequence[str], trainable: str = "all", dropout: float | None = None
+) -> BertClassifier:
     """The checkpoint with a head for these labels; the head is new, and drawn from the global seed, unless the
     checkpoint has one.
 
@@ -49,15 +51,16 @@ def load(checkpoint: Path, labels: Sequence[str], trainable: str = "all") -> Ber
         checkpoint: A folder that `models.find` has passed.
         labels: What label 0, 1, ... means.
         trainable: `all`; `head` (pooler and classifier); or `last_<n>`, the n highest layers and the head.
+        dropout: Probability, for hidden states and attention alike; None leaves the checkpoint's own.
 
     Raises:
         UserError: If encoder weights are missing, the head has other labels, or there are no n layers.
     """
     config = BertConfig.from_pretrained(
-        checkpoint,
-        id2label=dict(enumerate(labels)),
-        label2id={label: number for number, label in enumerate(labels)},
+        checkpoint, id2label=dict(enumerate(labels)), label2id={label: number for number, label in enumerate(labels)}
     )
+    if dropout is not None:
+        config.hidden_dropout_prob = config.attention_probs_dropout_prob = config.classifier_dropout = dropout
     try:
         model, report = BertClassifier.from_pretrained(
             checkpoint, config=config, use_safetensors=True, output_loading_info=True

@@ -77,7 +77,7 @@ def classify(
     tokenized |= {name: _by_length(tokenized[name]) for name in tokenized if name != "train"}
 
     set_seed(args.seed)  # the new head is drawn here
-    model = bert.load(checkpoint, dataset.labels, experiment.model.trainable)
+    model = bert.load(checkpoint, dataset.labels, experiment.model.trainable, experiment.model.dropout)
     if experiment.data.max_tokens > model.config.max_position_embeddings:
         raise UserError(
             f"data.max_tokens: {experiment.data.max_tokens} is more than the "

@@ -1,0 +1,87 @@
+"""The Hub: names and pinned revisions resolve from its cache off line; away, it is named with what helps."""
+
+import shutil
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from huggingface_hub import constants, errors
+
+from nutshell.data import sources
+from nutshell.data.datasets import DATASETS
+from nutshell.experiment import Data, load
+from tests.conftest import ROOT
+
+MRPC = ROOT / "experiments" / "finetune" / "mrpc.yaml"
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache of the Hub's, and no way to the Hub itself."""
+    folder = tmp_path / "hub"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return folder
+
+
+def snapshot(cache, kind: str, name: str, revision: str):
+    folder = cache / f"{kind}--{name.replace('/', '--')}" / "snapshots" / revision
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_from_the_cache_by_name_and_revision(cache, tiny, nutshell, result):
+    model = load(MRPC).model
+    shutil.copytree(tiny, snapshot(cache, "models", model.name, model.revision), dirs_exist_ok=True)
+    glue = DATASETS["mrpc"]
+    folder = snapshot(cache, "datasets", glue.repository, glue.revision) / "mrpc"
+    folder.mkdir()
+    for part, rows in (("train", 12), ("validation", 6), ("test", 4)):
+        columns = {
+            "sentence1": [f"{part} sentence {row}" for row in range(rows)],
+            "sentence2": [f"another {part} sentence {row}" for row in range(rows)],
+            "label": [-1 if part == "test" else row % 2 for row in range(rows)],
+            "idx": list(range(rows)),
+        }
+        pyarrow.parquet.write_table(pyarrow.table(columns), folder / f"{part}-00000-of-00001.parquet")
+    code, _, err = nutshell("run", MRPC, "training.max_steps=2", "--seed", 13)
+    assert code == 0, err
+    found = result("finetune/mrpc")
+    assert found["data"]["source"] == f"Hub nyu-mll/glue@{glue.revision}"
+    assert found["data"]["examples"] == {"train": 12, "validation": 6}
+    assert found["evaluated_on"]["note"] == "validation part (no test labels); it chose nothing"
+
+
+def test_imdb_from_the_cache(cache):
+    imdb = DATASETS["imdb"]
+    folder = snapshot(cache, "datasets", imdb.repository, imdb.revision) / "plain_text"
+    folder.mkdir()
+    for part in ("train", "test", "unsupervised"):
+        columns = {"text": [f"{part} film"], "label": [-1 if part == "unsupervised" else 1]}
+        pyarrow.parquet.write_table(pyarrow.table(columns), folder / f"{part}-00000-of-00001.parquet")
+    parts = sources.load(Data(name="imdb"))
+    assert parts.train.texts == [("train film",)] and parts.test.texts == [("test film",)]
+
+
+def test_not_in_the_cache(cache, nutshell):
+    code, _, err = nutshell("run", MRPC)
+    assert code == 2 and "the Hub cannot be reached and its local cache does not hold it" in err
+    assert "model.name" in err and "minilm" in err
+    code, _, err = nutshell("run", MRPC, "model.name=minilm", "model.revision=null")
+    assert code == 2 and "nyu-mll/glue" in err and "data.path" in err and "sample_pairs" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError("no route to host"), "the Hub cannot be reached (no route to host)"),
+        (errors.HFValidationError("bad name"), "is neither a folder nor a name on the Hub"),
+    ],
+)
+def test_other_answers(error, said, nutshell, monkeypatch):
+    def snapshot_download(*_, **__):
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    code, _, err = nutshell("run", MRPC)
+    assert code == 2 and said in err

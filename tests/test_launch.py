@@ -1,0 +1,150 @@
+"""The command as its users start it, in processes of its own: launched, killed, started again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PAIRS_YAML, ROOT
+
+pytestmark = pytest.mark.slow
+
+TRAINED = PAIRS_YAML.replace(
+    "max_steps: 2", "max_steps: 60, save_strategy: steps, save_steps: 20, train_sampling_strategy: group_by_length"
+).replace("eval_strategy: epoch", "learning_rate: 1e-3, logging_steps: 1, eval_strategy: steps, eval_steps: 30")
+NUTSHELL = [sys.executable, "-m", "nutshell"]
+LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(ROOT / "accelerate_config.yaml")]
+# Ends its own process the hard way while checkpoint-40's optimizer is being written.
+TEARING = """
+import os, signal, sys, torch
+stock = torch.save
+def save(content, file, *args, **kwargs):
+    stock(content, file, *args, **kwargs)
+    if "checkpoint-40" in str(file) and str(file).endswith("optimizer.pt"):
+        os.truncate(file, os.path.getsize(file) // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+torch.save = save
+from nutshell.cli import main
+main(sys.argv[1:])
+"""
+
+
+def start(command, *words, **more) -> subprocess.Popen:
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [*command, *map(str, words)],
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **more,
+    )
+
+
+def finish(command, *words) -> str:
+    process = start(command, *words)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out + err
+
+
+def read(output, name: str = "metrics.json"):
+    text = (output / "finetune" / "pairs" / "seed-13" / name).read_text(encoding="utf-8")
+    return json.loads(text) if name.endswith(".json") else [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture
+def uninterrupted(write, tmp_path):
+    file, output = write(TRAINED), tmp_path / "whole"
+    finish(NUTSHELL, "run", file, "--output", output)
+    return file, output
+
+
+def same(one, other):
+    first, second = read(one), read(other)
+    for key in ("metrics", "confusion_matrix", "data", "parameters"):
+        assert first[key] == second[key]
+    weights = [folder / "finetune/pairs/seed-13/model/model.safetensors" for folder in (one, other)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+@pytest.mark.parametrize("moment", ["checkpoint-20", "checkpoint-40"])
+def test_killed_in_the_middle_of_an_epoch(moment, uninterrupted, tmp_path):
+    file, whole = uninterrupted
+    output = tmp_path / "killed"
+    process = start(NUTSHELL, "run", file, "--output", output)
+    seed = output / "finetune" / "pairs" / "seed-13"
+    deadline = time.monotonic() + 120
+    while not (seed / moment / "trainer_state.json").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (seed / "metrics.json").exists()
+    said = finish(NUTSHELL, "run", file, "--output", output)
+    assert "resuming from checkpoint-" in said
+    same(whole, output)
+
+
+def test_killed_while_a_checkpoint_is_written(uninterrupted, tmp_path):
+    file, whole = uninterrupted
+    output = tmp_path / "torn"
+    process = start([sys.executable, "-c", TEARING], "run", file, "--output", output)
+    process.communicate(timeout=300)
+    assert process.returncode == -signal.SIGKILL
+    said = finish(NUTSHELL, "run", file, "--output", output)
+    assert "checkpoint-40: was not written to its end" in said and "resuming from checkpoint-20" in said
+    same(whole, output)
+
+
+def test_two_at_once_in_one_folder(write, tmp_path):
+    file, output = write(TRAINED.replace("max_steps: 60", "max_steps: 2000")), tmp_path / "outputs"
+    first = start(NUTSHELL, "run", file, "--output", output)
+    deadline = time.monotonic() + 120
+    while not (output / "finetune" / "pairs" / "seed-13" / "experiment.yaml").exists():
+        assert first.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    second = start(NUTSHELL, "run", file, "--output", output)
+    _, err = second.communicate(timeout=120)
+    assert second.returncode == 2 and "another process is running in it" in err
+    first.kill()
+    first.communicate()
+
+
+def test_every_way_to_launch(uninterrupted, tmp_path):
+    """The command, the module and accelerate with one process: the same figures. With two: every example once."""
+    file, whole = uninterrupted
+    for number, command in enumerate(([str(Path(sys.executable).with_name("nutshell"))], [*LAUNCH, "-m", "nutshell"])):
+        finish(command, "run", file, "--output", tmp_path / str(number))
+        same(whole, tmp_path / str(number))
+    words = ["training.per_device_train_batch_size=2", "--output", tmp_path / "two"]
+    out = finish([*LAUNCH, "--num_processes", "2", "-m", "nutshell"], "run", file, *words)
+    assert out.count("95 % interval") == 1 and read(tmp_path / "two")["provenance"]["processes"] == 2
+    rows, expected = (read(folder, "predictions.jsonl") for folder in (tmp_path / "two", whole))
+    assert [(row["index"], row["label"]) for row in rows] == [(row["index"], row["label"]) for row in expected]
+
+
+def test_precision_comes_from_the_launch(write, tmp_path):
+    finish([*LAUNCH, "--mixed_precision", "bf16", "-m", "nutshell"], "run", write(), "--output", tmp_path)
+    assert read(tmp_path)["provenance"]["mixed_precision"] == "bf16"
+
+
+def test_answers_at_once(write):
+    """Neither torch nor transformers is imported for `--help` and `show`."""
+    for words in (["--help"], ["show", write()]):
+        said = finish([sys.executable, "-X", "importtime", "-m", "nutshell"], *words)
+        assert "nutshell.cli" in said and "| torch" not in said and "| transformers" not in said
+
+
+def test_unreachable_hub(write):
+    environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    text = PAIRS_YAML.replace("{name: TINY}", f"{{name: someone/bert, revision: {'a' * 40}}}")
+    done = subprocess.run([*NUTSHELL, "show", write(text)], cwd=ROOT, env=environment, text=True, capture_output=True)
+    assert done.returncode == 2 and "the Hub cannot be reached" in done.stderr and "minilm" in done.stderr
+    assert "Traceback" not in done.stderr
