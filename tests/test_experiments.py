@@ -42,6 +42,7 @@ def test_two_steps(file, tiny, local_copies, nutshell, result, monkeypatch):
     smaller = {
         "model.name": tiny,
         "model.revision": "null",
+        "model.trainable": "last_1" if experiment.model.trainable.startswith("last") else experiment.model.trainable,
         "data.max_tokens": 32,
         "data.train_examples": 12,
         "training.max_steps": 2,

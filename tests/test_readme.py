@@ -45,7 +45,10 @@ def test_the_tree_is_the_tree():
         else:
             assert (root / name).exists(), name
     modules = {file.name for file in (ROOT / "src/nutshell").iterdir() if not file.name.startswith("__")}
-    assert modules == {name.strip("/") for name in re.findall(r"^  ([\w./]+)", block.split("src/nutshell/")[1].split("\ntests")[0], re.M)}
+    assert modules == {
+        name.strip("/")
+        for name in re.findall(r"^  ([\w./]+)", block.split("src/nutshell/")[1].split("\ntests")[0], re.M)
+    }
 
 
 def test_make_targets_exist():
