@@ -14,10 +14,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 import pytest
 
 from nutshell import cli, models
-from nutshell.experiment import Model
 
 ROOT = Path(__file__).parents[1]
-MINILM = models.find(Model(name="minilm"), "bert")
+MINILM = models._minilm(weights=False)
 TINY = {
     "model_type": "bert",
     "hidden_size": 32,
@@ -34,6 +33,7 @@ model: {name: TINY}
 data: {name: sample_pairs, max_tokens: 64}
 training: {max_steps: 2, per_device_train_batch_size: 4, per_device_eval_batch_size: 64, eval_strategy: epoch}
 """
+SMALL_YAML = PAIRS_YAML.replace("name: sample_pairs,", "name: sample_pairs, path: SMALL,")
 
 
 def pytest_sessionfinish():
@@ -54,6 +54,16 @@ def tiny(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def small(tmp_path_factory) -> Path:
+    """The first few of the embedded sentence pairs, as a local copy."""
+    folder = tmp_path_factory.mktemp("small")
+    for part, rows in (("train", 48), ("validation", 12), ("test", 20)):
+        lines = (ROOT / f"src/nutshell/data/sample_pairs/{part}.jsonl").read_text(encoding="utf-8").splitlines()
+        (folder / f"{part}.jsonl").write_text("\n".join(lines[:rows]), encoding="utf-8")
+    return folder
+
+
 @pytest.fixture
 def real_data() -> Path:
     """The folder with real MRPC and IMDB that NUTSHELL_DATA names."""
@@ -63,13 +73,13 @@ def real_data() -> Path:
 
 
 @pytest.fixture
-def write(tmp_path, tiny):
-    """Writes an experiment file (TINY stands for the tiny checkpoint) and returns its path."""
+def write(tmp_path, tiny, small):
+    """Writes an experiment file (TINY stands for the tiny checkpoint, SMALL for the few pairs); returns its path."""
 
     def _write(text: str = PAIRS_YAML, name: str = "finetune/pairs.yaml") -> Path:
         file = tmp_path / "experiments" / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text.replace("TINY", str(tiny)), encoding="utf-8")
+        file.write_text(text.replace("TINY", str(tiny)).replace("SMALL", str(small)), encoding="utf-8")
         return file
 
     return _write

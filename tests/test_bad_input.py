@@ -4,8 +4,10 @@ import json
 import shutil
 
 import pytest
+import torch
 
 from nutshell import models
+from nutshell.models import bert
 from tests.conftest import PAIRS_YAML
 
 TWO_PAIRS = [
@@ -28,6 +30,10 @@ FILES = {
     "learning rate in words": (
         replaced("max_steps: 2", "learning_rate: fast"),
         ["pairs.yaml:5: training.learning_rate: should be a valid number, not 'fast'"],
+    ),
+    "infinite epochs": (
+        replaced("max_steps: 2", "num_train_epochs: .inf"),
+        ["training.num_train_epochs: should be a finite number"],
     ),
     "negative epochs": (
         replaced("max_steps: 2", "num_train_epochs: -1"),
@@ -175,6 +181,38 @@ def test_arguments_that_trainer_refuses(write, nutshell):
     assert code == 2 and "training:" in err and "load_best_model_at_end" in err
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "lr_scheduler_type: cosine_with_min_lr",
+        "lr_scheduler_kwargs: {foo: 1}",
+        "optim: adamw_bnb_8bit",
+    ],
+)
+def test_optimizer_or_schedule_that_cannot_be_made(settings, write, nutshell, tmp_path):
+    code, _, err = nutshell("run", write(replaced("max_steps: 2", f"max_steps: 2, {settings}")))
+    assert code == 2 and "training: optimizer or schedule cannot be made" in err
+    assert not list((tmp_path / "outputs").rglob("*.yaml"))
+
+
+def test_divergence(write, nutshell, tmp_path):
+    code, _, err = nutshell("run", write(replaced("max_steps: 2", "max_steps: 4, learning_rate: 1e30")))
+    assert code == 2 and "training diverged" in err
+    assert not list((tmp_path / "outputs").rglob("metrics.json"))
+
+
+def test_one_example_to_measure_on(write, nutshell, tmp_path):
+    for part, rows in (("train", TWO_PAIRS), ("test", TWO_PAIRS[:1])):
+        (tmp_path / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, _, err = nutshell("show", write(), f"data.path={tmp_path}", "training.eval_strategy=no")
+    assert code == 2 and "the test part has 1 example" in err
+
+
+def test_unknown_option(write, nutshell):
+    code, _, err = nutshell("run", write(), "--sed", 1)
+    assert code == 2 and "unrecognized arguments: --sed" in err
+
+
 def test_evaluation_without_a_validation_part(write, nutshell, tmp_path):
     for part in ("train", "test"):
         (tmp_path / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in TWO_PAIRS))
@@ -199,6 +237,8 @@ JSON_FAULTS = {
     "extra column": ([{**TWO_PAIRS[0], "score": 1}], "train.jsonl: row 1: extra column score"),
     "columns change": (rows({"idx": 3}), "train.jsonl: row 3: columns"),
     "empty text": (rows({"sentence2": "  "}), "train.jsonl: row 3: sentence2 is empty"),
+    "text that is no Unicode": (rows({"sentence1": "\ud800"}), "train.jsonl: row 3: sentence1 is not valid Unicode"),
+    "label with two signs": (rows({"label": "--1"}), "train.jsonl: row 3: label '--1' is outside the set"),
     "text that is none": (rows({"sentence1": None}), "train.jsonl: row 3: sentence1 is empty"),
     "label outside the set": (rows({"label": 2}), "train.jsonl: row 3: label 2 is outside the set 0 (not_equivalent)"),
     "label in words": (rows({"label": "yes"}), "train.jsonl: row 3: label 'yes' is outside the set"),
@@ -215,6 +255,7 @@ RAW_FAULTS = {
         (TSV_HEAD, "train.tsv: the train part is empty"),
     ],
     "train.csv": [
+        ("sentence1,sentence2,label,label\na,b,1,0\n", "train.csv: row 1: column label stands in it twice"),
         ("sentence1,sentence2,label\na,b\n", "train.csv: row 2: has 2 fields, the header 3"),
         ('sentence1,sentence2,label\n"a,b,1\n', "train.csv: row 2: not valid CSV"),
     ],
@@ -258,7 +299,7 @@ def test_missing_parts(names, said, write, nutshell, tmp_path):
 
 def test_more_examples_than_there_are(write, nutshell):
     code, _, err = nutshell("show", write(), "data.train_examples=500", "data.validation_examples=100")
-    assert code == 2 and "more than the 564 training examples" in err
+    assert code == 2 and "more than the 420 training examples" in err
 
 
 def test_data_folder_that_is_not_there(write, nutshell, monkeypatch):
@@ -289,10 +330,15 @@ def checkpoint(tiny, tmp_path, **config):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "pytorch_model.bin is a pickle"),
+        (
+            lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"),
+            "but pytorch_model.bin; weights in a pickle are not loaded",
+        ),
         (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
         (lambda f: (f / "config.json").unlink(), "holds no checkpoint"),
         (lambda f: (f / "config.json").write_text("{"), "config.json: not valid JSON"),
+        (lambda f: (f / "config.json").write_text("[]"), "config.json: expected a JSON object"),
+        (lambda f: (f / "tokenizer_config.json").write_text('{"auto_map": {}}'), "names code of its own (auto_map)"),
         (lambda f: (f / "tokenizer.json").unlink(), "has no tokenizer.json"),
         (lambda f: (f / "tokenizer.json").write_text("{}"), "not a tokenizer"),
     ],
@@ -320,7 +366,7 @@ def test_truncated_weights(tiny, write, nutshell, tmp_path):
     file = checkpoint(tiny, tmp_path) / "model.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
     code, _, err = nutshell("run", write(), f"model.name={file.parent}")
-    assert code == 2 and "model.safetensors" in err and "Traceback" not in err
+    assert code == 2 and str(file.parent) in err and "cannot be read" in err and "Traceback" not in err
 
 
 def test_missing_layers(tiny, write, nutshell, tmp_path):
@@ -332,7 +378,7 @@ def test_missing_layers(tiny, write, nutshell, tmp_path):
 def test_weights_of_another_shape(tiny, write, nutshell, tmp_path):
     folder = checkpoint(tiny, tmp_path, intermediate_size=65)
     code, _, err = nutshell("run", write(), f"model.name={folder}")
-    assert code == 2 and "its weights do not fit" in err
+    assert code == 2 and "do not fit 2 labels or its own config" in err
 
 
 def test_no_model_there(write, nutshell):
@@ -362,6 +408,14 @@ def test_embedded_package_not_installed(write, nutshell, monkeypatch):
     assert code == 2 and "not installed" in err and "requirements.txt" in err
 
 
+def test_a_head_for_other_labels(tiny, write, nutshell, tmp_path):
+    torch.manual_seed(0)
+    bert.load(tiny, ("negative", "positive")).save_pretrained(tmp_path / "reviews")
+    shutil.copy(tiny / "tokenizer.json", tmp_path / "reviews")
+    code, _, err = nutshell("run", write(), f"model.name={tmp_path / 'reviews'}")
+    assert code == 2 and "its head tells ['negative', 'positive'] apart" in err
+
+
 # The results' folder
 
 
@@ -379,3 +433,20 @@ def test_outputs_that_cannot_be_written(write, nutshell, tmp_path):
     (tmp_path / "outputs").write_text("a file where the folder should be")
     code, _, err = nutshell("run", write())
     assert code == 2 and "outputs" in err and "--output" in err
+
+
+@pytest.mark.parametrize("content", ["", "task: [", "- 1"])
+def test_a_folder_whose_experiment_is_damaged(content, write, nutshell, tmp_path):
+    seed = tmp_path / "outputs" / "finetune" / "pairs" / "seed-13"
+    seed.mkdir(parents=True)
+    (seed / "experiment.yaml").write_text(content)
+    code, _, err = nutshell("run", write())
+    assert code == 2 and "cannot be read as an experiment" in err
+
+
+def test_force_keeps_the_old_run_until_the_new_one_can_begin(write, nutshell, result):
+    assert nutshell("run", write())[0] == 0
+    before = result()
+    assert nutshell("run", write(), "--force", "data.path=nowhere")[0] == 2
+    assert nutshell("run", write(), "--force", "model.trainable=last_9")[0] == 2
+    assert result() == before

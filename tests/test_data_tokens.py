@@ -48,7 +48,7 @@ def test_the_longer_sentence_is_cut_first(lengths, budget, expected):
 
 @pytest.mark.parametrize("name", ["sample_pairs", "sample_reviews"])
 def test_encoding_is_the_stock_tokenizers(name):
-    """Below the limit, token for token what AutoTokenizer gives; at the limit, its own longest-first cut."""
+    """Below the limit, token for token what AutoTokenizer gives; at the limit too for one text."""
     part = sources.load(Data(name=name)).test.take(list(range(40)))
     tokenizer, _ = tokens.load_tokenizer(MINILM)
     stock = AutoTokenizer.from_pretrained(MINILM)

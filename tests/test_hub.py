@@ -49,7 +49,7 @@ def test_from_the_cache_by_name_and_revision(cache, tiny, nutshell, result):
     found = result("finetune/mrpc")
     assert found["data"]["source"] == f"Hub nyu-mll/glue@{glue.revision}"
     assert found["data"]["examples"] == {"train": 12, "validation": 6}
-    assert found["evaluated_on"]["note"] == "validation part (no test labels); it chose nothing"
+    assert found["evaluated_on"]["note"] == "which has labels where the test part has none; it chose nothing"
 
 
 def test_imdb_from_the_cache(cache):
@@ -57,10 +57,10 @@ def test_imdb_from_the_cache(cache):
     folder = snapshot(cache, "datasets", imdb.repository, imdb.revision) / "plain_text"
     folder.mkdir()
     for part in ("train", "test", "unsupervised"):
-        columns = {"text": [f"{part} film"], "label": [-1 if part == "unsupervised" else 1]}
+        columns = {"text": [f"{part} film", f"{part} flop"], "label": [-1, -1] if part == "unsupervised" else [1, 0]}
         pyarrow.parquet.write_table(pyarrow.table(columns), folder / f"{part}-00000-of-00001.parquet")
     parts = sources.load(Data(name="imdb"))
-    assert parts.train.texts == [("train film",)] and parts.test.texts == [("test film",)]
+    assert parts.train.texts[0] == ("train film",) and parts.test.texts[1] == ("test flop",)
 
 
 def test_not_in_the_cache(cache, nutshell):

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PAIRS_YAML, ROOT
+from tests.conftest import ROOT, SMALL_YAML
 
 pytestmark = pytest.mark.slow
 
-TRAINED = PAIRS_YAML.replace(
+TRAINED = SMALL_YAML.replace(
     "max_steps: 2", "max_steps: 60, save_strategy: steps, save_steps: 20, train_sampling_strategy: group_by_length"
 ).replace("eval_strategy: epoch", "learning_rate: 1e-3, logging_steps: 1, eval_strategy: steps, eval_steps: 30")
 NUTSHELL = [sys.executable, "-m", "nutshell"]
@@ -131,20 +131,20 @@ def test_every_way_to_launch(uninterrupted, tmp_path):
 
 
 def test_precision_comes_from_the_launch(write, tmp_path):
-    finish([*LAUNCH, "--mixed_precision", "bf16", "-m", "nutshell"], "run", write(), "--output", tmp_path)
+    finish([*LAUNCH, "--mixed_precision", "bf16", "-m", "nutshell"], "run", write(SMALL_YAML), "--output", tmp_path)
     assert read(tmp_path)["provenance"]["mixed_precision"] == "bf16"
 
 
 def test_answers_at_once(write):
     """Neither torch nor transformers is imported for `--help` and `show`."""
-    for words in (["--help"], ["show", write()]):
+    for words in (["--help"], ["show", write(SMALL_YAML)]):
         said = finish([sys.executable, "-X", "importtime", "-m", "nutshell"], *words)
         assert "nutshell.cli" in said and "| torch" not in said and "| transformers" not in said
 
 
 def test_unreachable_hub(write):
     environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9"}
-    text = PAIRS_YAML.replace("{name: TINY}", f"{{name: someone/bert, revision: {'a' * 40}}}")
+    text = SMALL_YAML.replace("{name: TINY}", f"{{name: someone/bert, revision: {'a' * 40}}}")
     done = subprocess.run([*NUTSHELL, "show", write(text)], cwd=ROOT, env=environment, text=True, capture_output=True)
     assert done.returncode == 2 and "the Hub cannot be reached" in done.stderr and "minilm" in done.stderr
     assert "Traceback" not in done.stderr

@@ -5,6 +5,7 @@ import re
 import shlex
 
 from nutshell import cli
+from nutshell.data import sources
 from nutshell.experiment import load
 from nutshell.report import cells, markdown, renewed
 from tests.conftest import ROOT
@@ -24,12 +25,17 @@ def test_stored_results_are_of_experiments_that_exist():
         summary = json.loads(file.read_text(encoding="utf-8"))
         experiment = load(ROOT / "experiments" / f"{summary['experiment']}.yaml")
         assert file == RESULTS / f"{summary['experiment']}.json"
-        assert set(summary["seeds"]) == set(experiment.seeds) and summary["commits"]
+        assert summary["seeds"] == sorted(experiment.seeds)
+        assert {**summary["resolved"], "reference": None} == {**experiment.resolved(), "reference": None}
+        assert all(re.fullmatch("[0-9a-f]{40}", commit) for commit in summary["commits"])  # and no changes beside it
+        if summary["data"]["source"] == "embedded in nutshell":
+            parts = sources.load(experiment.data).by_name()
+            assert summary["data"]["sha256"] == {name: part.digest() for name, part in parts.items()}
 
 
 def test_files_exist():
     named = set(re.findall(r"\b(?:experiments|src|tests)/[\w./-]+\.\w+", README))
-    assert named and all((ROOT / name).exists() for name in named if "my_" not in name)
+    assert named and all((ROOT / name).exists() for name in named)
 
 
 def test_the_tree_is_the_tree():
@@ -62,14 +68,13 @@ def test_commands_are_accepted():
     commands = re.findall(r"^(?:\w+=\S+ )*(?:accelerate launch .*-m )?nutshell ((?:run|show) .*)$", README, re.M)
     assert len(commands) >= 4
     for command in commands:
-        arguments = cli._parser().parse_args(shlex.split(command.split("#")[0]))
-        if not any("my_" in word for word in arguments.words):
-            assert cli._experiments(arguments)
+        arguments = cli._arguments(shlex.split(command.split("#")[0]))
+        assert cli._experiments(arguments)
 
 
 def test_cells_say_where_a_value_lies():
     entry = {"mean": 0.9, "standard_deviation": 0.01, "interval_95": [0.88, 0.92], "interval_is_over": "seeds"}
     for band, verdict in (([0.8, 0.95], "inside"), ([0.91, 0.95], "below"), ([0.8, 0.85], "above")):
-        row = cells({"metrics": {"accuracy": entry}, "reference": {"accuracy": band}})[0]
+        row = cells({"metrics": {"accuracy": entry}, "resolved": {"reference": {"accuracy": band}}})[0]
         assert row == ("accuracy", "0.9000 ± 0.0100", "0.8800 to 0.9200 over seeds", f"{band[0]} to {band[1]}", verdict)
-    assert cells({"metrics": {"accuracy": entry}, "reference": None})[0][3:] == ("", "")
+    assert cells({"metrics": {"accuracy": entry}, "resolved": {"reference": None}})[0][3:] == ("", "")

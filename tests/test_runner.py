@@ -10,11 +10,10 @@ from filelock import FileLock
 from ruamel.yaml import YAML
 
 from nutshell import checkpoints
-from nutshell.experiment import load
 from nutshell.tasks.classify import ClassifyTrainer
-from tests.conftest import PAIRS_YAML
+from tests.conftest import SMALL_YAML
 
-TRAINED = PAIRS_YAML.replace(
+TRAINED = SMALL_YAML.replace(
     "max_steps: 2", "max_steps: 12, save_strategy: steps, save_steps: 4, train_sampling_strategy: group_by_length"
 ).replace("eval_strategy: epoch", "learning_rate: 1e-3, logging_steps: 1")
 
@@ -24,7 +23,7 @@ def figures(result: dict) -> dict:
 
 
 def test_what_a_run_leaves_behind(write, nutshell, result, tmp_path):
-    code, out, err = nutshell("run", write(), "reference.source=a table", "reference.accuracy=[0.9,1]")
+    code, out, err = nutshell("run", write(SMALL_YAML), "reference.source=a table", "reference.accuracy=[0.9,1]")
     assert code == 0
     for words in ("accuracy", "f1", "label_bits", "95 % interval", "0.9 to 1", "below", "test part, touched once"):
         assert words in out
@@ -34,7 +33,8 @@ def test_what_a_run_leaves_behind(write, nutshell, result, tmp_path):
         file.name for file in folder.iterdir()
     }
     found = result()
-    assert YAML(typ="safe").load(folder / "experiment.yaml") == found["experiment"]
+    held = YAML(typ="safe").load(folder / "experiment.yaml")
+    assert held.pop("launch") == {"processes": 1, "mixed_precision": "no"} and held == found["experiment"]
     assert found["evaluated_on"]["part"] == "test" and not found["evaluated_on"]["chose"]
     assert found["training"]["steps"] == 2 and found["training"]["examples_per_second"] > 0
     provenance = found["provenance"]
@@ -44,8 +44,6 @@ def test_what_a_run_leaves_behind(write, nutshell, result, tmp_path):
     assert provenance["packages"]["transformers"] and provenance["wall_seconds"] > 0
 
     rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
-    labels = load(write()).resolved()["data"]
-    assert labels["name"] == "sample_pairs"
     assert [row["index"] for row in rows] == list(range(found["evaluated_on"]["examples"]))
     right = sum(row["label"] == row["predicted"] for row in rows) / len(rows)
     assert right == pytest.approx(found["metrics"]["accuracy"]["value"])
@@ -53,14 +51,14 @@ def test_what_a_run_leaves_behind(write, nutshell, result, tmp_path):
     assert sum(map(sum, found["confusion_matrix"])) == len(rows)
 
 
-def test_predictions_stand_in_the_data_s_order(write, nutshell, tmp_path):
+def test_predictions_stand_in_the_data_s_order(small, write, nutshell, tmp_path):
     from nutshell.data import sources
     from nutshell.experiment import Data
 
-    nutshell("run", write())
+    nutshell("run", write(TRAINED))  # with grouping, which in stock Trainer shuffles predictions
     file = tmp_path / "outputs" / "finetune" / "pairs" / "seed-13" / "predictions.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()]
-    assert [row["label"] for row in rows] == sources.load(Data(name="sample_pairs")).test.labels
+    assert [row["label"] for row in rows] == sources.load(Data(name="sample_pairs", path=str(small))).test.labels
 
 
 def test_the_same_seed_twice_is_the_same_to_the_last_digit(write, nutshell, result, tmp_path):
@@ -98,7 +96,7 @@ def test_accumulation_gives_the_same_training(write, nutshell, tmp_path):
 
 
 def test_finished_seeds_are_not_run_again(write, nutshell, tmp_path):
-    file = write()
+    file = write(SMALL_YAML)
     nutshell("run", file)
     metrics = tmp_path / "outputs" / "finetune" / "pairs" / "seed-13" / "metrics.json"
     before = metrics.stat().st_mtime_ns
@@ -109,25 +107,27 @@ def test_finished_seeds_are_not_run_again(write, nutshell, tmp_path):
 
 
 def test_another_experiment_is_refused_with_the_keys(write, nutshell, tmp_path):
-    nutshell("run", write())
-    code, _, err = nutshell("run", write(), "training.learning_rate=1e-3", "data.max_tokens=32")
+    nutshell("run", write(SMALL_YAML))
+    code, _, err = nutshell("run", write(SMALL_YAML), "training.learning_rate=1e-3", "data.max_tokens=32")
     assert code == 2 and "data.max_tokens, training.learning_rate differ" in err and "--force" in err
-    assert nutshell("run", write(), "reference.source=x", "reference.f1=[0,1]")[0] == 0  # a band is no part of it
-    assert nutshell("run", write(), "training.learning_rate=1e-3", "--force")[0] == 0
+    assert (
+        nutshell("run", write(SMALL_YAML), "reference.source=x", "reference.f1=[0,1]")[0] == 0
+    )  # a band is no part of it
+    assert nutshell("run", write(SMALL_YAML), "training.learning_rate=1e-3", "--force")[0] == 0
 
 
 def test_a_fault_in_the_data_leaves_no_run_behind(write, nutshell, tmp_path):
     (tmp_path / "train.jsonl").write_text('{"sentence1": "a", "sentence2": "b", "label": 7}\n')
-    assert nutshell("run", write(), f"data.path={tmp_path}")[0] == 2
+    assert nutshell("run", write(SMALL_YAML), f"data.path={tmp_path}")[0] == 2
     assert not list((tmp_path / "outputs").rglob("*.yaml"))
-    assert nutshell("run", write())[0] == 0
+    assert nutshell("run", write(SMALL_YAML))[0] == 0
 
 
 def test_not_twice_at_once(write, nutshell, tmp_path):
     home = tmp_path / "outputs" / "finetune" / "pairs"
     home.mkdir(parents=True)
     with FileLock(home / ".seed-13.lock"):
-        code, _, err = nutshell("run", write())
+        code, _, err = nutshell("run", write(SMALL_YAML))
     assert code == 2 and "another process is running in it" in err
 
 
@@ -188,30 +188,80 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(torn, write, nutshell, 
     assert (seed / "model" / "model.safetensors").read_bytes() == weights
 
 
+@pytest.mark.parametrize("best", [False, True])
+def test_killed_in_the_final_evaluation(best, write, nutshell, result, tmp_path, monkeypatch):
+    """Nothing is left to train; the weights that are measured are the last, or the best, checkpoint's."""
+    words = ["training.load_best_model_at_end=true", "training.metric_for_best_model=label_bits"]
+    words += ["training.greater_is_better=false", "training.eval_strategy=steps", "training.eval_steps=4"]
+    command = ["run", write(TRAINED), *(words if best else [])]
+    nutshell(*command)
+    whole, seed = result(), tmp_path / "outputs" / "finetune" / "pairs" / "seed-13"
+    weights = (seed / "model" / "model.safetensors").read_bytes()
+    shutil.rmtree(seed)
+
+    def predict(*_):
+        raise Stopped
+
+    monkeypatch.setattr(ClassifyTrainer, "predict", predict)
+    with pytest.raises(Stopped):
+        nutshell(*command)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert nutshell(*command)[0] == 0
+    assert figures(result()) == figures(whole) and result()["training"]["steps"] == 12
+    assert result()["training"]["best_checkpoint"] == whole["training"]["best_checkpoint"]
+    assert (seed / "model" / "model.safetensors").read_bytes() == weights
+
+
+def test_a_run_goes_on_only_as_it_was_launched(write, nutshell, monkeypatch):
+    stop_at(10, monkeypatch)
+    with pytest.raises(Stopped):
+        nutshell("run", write(TRAINED))
+    monkeypatch.undo()
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    code, _, err = nutshell("run", write(TRAINED))
+    assert code == 2 and "'mixed_precision': 'no'" in err and "launch it alike" in err
+
+
+def test_held_out_of_mrpc_its_own_validation_part_is_named(write, nutshell, result, tmp_path):
+    for part, rows in (("train", 12), ("dev", 4)):
+        lines = [{"sentence1": f"{part} {n}", "sentence2": "Other words.", "label": n % 2} for n in range(rows)]
+        (tmp_path / f"{part}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    words = ["data.name=mrpc", f"data.path={tmp_path}", "data.validation_examples=4"]
+    assert nutshell("run", write(SMALL_YAML), *words)[0] == 0
+    assert result()["evaluated_on"] == {
+        "part": "validation",
+        "examples": 4,
+        "chose": False,
+        "note": "touched once, after training",
+    }
+
+
 def test_which_checkpoints_are_whole(write, nutshell, tmp_path):
     nutshell("run", write(TRAINED))
     seed = tmp_path / "outputs" / "finetune" / "pairs" / "seed-13"
-    whole = checkpoints.newest(seed)
-    assert whole.name == "checkpoint-12" and not checkpoints.torn(seed)
+    whole = checkpoints.newest(seed, 1)
+    assert whole.name == "checkpoint-12" and not checkpoints.torn(seed, 1)
+    assert not checkpoints.is_whole(whole, 2)  # the second process's random state is not there
     for name in ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"):
         copy = shutil.copytree(whole, tmp_path / "copies" / name / "checkpoint-12")
         (copy / name).unlink()
-        assert not checkpoints.is_whole(copy), name
+        assert not checkpoints.is_whole(copy, 1), name
     for name in ("model.safetensors", "trainer_state.json"):
         copy = shutil.copytree(whole, tmp_path / "cut" / name / "checkpoint-12")
         os.truncate(copy / name, (copy / name).stat().st_size // 2)
-        assert not checkpoints.is_whole(copy), name
+        assert not checkpoints.is_whole(copy, 1), name
 
 
 def test_the_best_epoch_is_kept(write, nutshell, result):
-    text = PAIRS_YAML.replace(
+    text = SMALL_YAML.replace(
         "max_steps: 2",
         "max_steps: 6, save_strategy: steps, save_steps: 2, eval_steps: 2, load_best_model_at_end: true, "
         "metric_for_best_model: label_bits, greater_is_better: false, learning_rate: 1e-2",
     ).replace("eval_strategy: epoch", "eval_strategy: steps")
     assert nutshell("run", write(text))[0] == 0
     assert result()["training"]["best_checkpoint"] in {"checkpoint-2", "checkpoint-4", "checkpoint-6"}
-    assert result()["evaluated_on"]["note"] == "test part, touched once, after training"
+    assert result()["evaluated_on"]["note"] == "touched once, after training"
 
 
 def test_frozen_layers_do_not_move(tiny, write, nutshell, result, tmp_path):

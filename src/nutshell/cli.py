@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,23 +21,38 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; 0 if all went well, 2 if the user has something to mend, 130 on Ctrl-C."""
-    arguments = _parser().parse_args(argv)
-    main_process = int(os.environ.get("RANK", "0")) == 0
+    arguments = _arguments(argv)
+    rank, local_rank = (int(os.environ.get(name, "0")) for name in ("RANK", "LOCAL_RANK"))
     logger = logging.getLogger("nutshell")
     logger.handlers[:] = [logging.StreamHandler(sys.stderr)]
     logger.propagate = False
-    logger.setLevel(logging.INFO if main_process else logging.ERROR)
+    logger.setLevel(logging.INFO if rank == 0 else logging.ERROR)
     try:
-        experiments = _experiments(arguments)
-        for experiment in experiments:
-            _run(experiment, arguments) if arguments.command == "run" else _show(experiment, arguments)
+        for experiment in _experiments(arguments):
+            if arguments.command == "run":
+                _run(experiment, arguments)
+            elif rank == 0:
+                _show(experiment, arguments)
     except UserError as error:
-        print(f"nutshell: {error}", file=sys.stderr)
+        if local_rank == 0:  # once on each machine
+            print(f"nutshell: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("nutshell: interrupted; the same command goes on from the newest checkpoint", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `nutshell show ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line; files and overrides may stand before, between and after the options."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if options := [word for word in rest if word.startswith("-")]:
+        parser.error(f"unrecognized arguments: {' '.join(options)}")
+    arguments.words += rest
+    return arguments
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,8 +81,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _experiments(arguments: argparse.Namespace) -> list[Experiment]:
     """Every file of the command line, checked before the first one runs."""
-    overrides = [word for word in arguments.words if "=" in word]
-    files = [word for word in arguments.words if "=" not in word]
+    overrides = [word for word in arguments.words if re.match(r"[A-Za-z_][\w.]*=", word)]
+    files = [word for word in arguments.words if word not in overrides]
     if not files:
         raise UserError("no experiment file among the arguments")
     if arguments.seed:
@@ -90,7 +106,7 @@ def _run(experiment: Experiment, arguments: argparse.Namespace) -> None:
     from nutshell import runner
 
     summary = runner.run(experiment, arguments.output, arguments.force)
-    if int(os.environ.get("RANK", "0")) == 0:
+    if summary:
         _print_summary(summary, arguments.output)
 
 
@@ -104,7 +120,8 @@ def _print_summary(summary: dict, output: Path) -> None:
     part = summary["evaluated_on"]
     table = Table(
         title=f"{summary['experiment']}  seed{'s' * (len(summary['seeds']) > 1)} {seeds}",
-        caption=f"{part['examples']:,} examples of the {part['note']}\n{output / summary['experiment']}",
+        caption=f"{part['examples']:,} examples of the {part['part']} part, {part['note']}\n"
+        f"{output / summary['experiment']}",
     )
     for column in ("metric", "value", "95 % interval", "reference band", ""):
         table.add_column(column, justify="left" if column in ("metric", "") else "right")
@@ -118,24 +135,30 @@ def _show(experiment: Experiment, arguments: argparse.Namespace) -> None:
     from ruamel.yaml.comments import CommentedMap
 
     from nutshell import training_keys
+    from nutshell.data.datasets import DATASETS
     from nutshell.plan import plan
 
-    facts = plan(experiment)
-    shown = experiment.resolved()
-    training = CommentedMap(shown["training"])
-    for key, value in training_keys.defaults().items():
-        if key not in training:
-            training[key] = value
-            training.yaml_add_eol_comment("default", key)
+    shown = {
+        key: CommentedMap(value) if isinstance(value, dict) else value for key, value in experiment.resolved().items()
+    }
+    fallbacks = {"training": training_keys.defaults()}
+    if not experiment.data.path and not os.environ.get("NUTSHELL_DATA"):
+        fallbacks["data"] = {"revision": DATASETS[experiment.data.name].revision}
+    for block, defaults in fallbacks.items():
+        for key, value in defaults.items():
+            if shown[block].get(key) is None:
+                shown[block][key] = value
+                shown[block].yaml_add_eol_comment("default", key)
     yaml = YAML()
     yaml.representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
-    yaml.dump({**shown, "training": training}, sys.stdout)
+    yaml.dump(shown, sys.stdout)
+    for seed in experiment.seeds:
+        print(f"# results:  {arguments.output / experiment.place / f'seed-{seed}'}")
+    facts = plan(experiment)
     about = "" if facts["exact"] else "about "
     print("# examples:", ", ".join(f"{count:,} {name}" for name, count in facts["examples"].items()), end=" ")
-    print(f"({facts['source']}); the figure is of the {facts['reported']} part")
+    print(f"({facts['source']}); the figure is of the {facts['reported_as']} part")
     print(f"# steps:    {facts['steps']:,} of {facts['global_batch']} examples, processes: {facts['processes']}")
     print(
         f"# tokens:   {about}{facts['train_tokens']:,} in training, {about}{facts['eval_tokens']:,} in the final pass"
     )
-    for seed in experiment.seeds:
-        print(f"# results:  {arguments.output / experiment.place / f'seed-{seed}'}")

@@ -20,7 +20,7 @@ class UserError(Exception):
 class Strict(BaseModel):
     """Unknown keys and wrong types are errors; nothing is converted but a whole number to a float."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
@@ -131,7 +131,7 @@ def load(file: str | Path, overrides: Sequence[str] = ()) -> Experiment:
 
 
 def dump(data: dict[str, Any], file: Path) -> None:
-    """Writes plain data as YAML that `load` reads back."""
+    """Writes plain data as YAML."""
     yaml = YAML()
     with file.open("w", encoding="utf-8") as stream:
         yaml.dump(data, stream)
@@ -177,7 +177,8 @@ def _plain(node: Any) -> Any:
 def _note_lines(node: Any, path: tuple, places: dict, file: Path) -> None:
     if isinstance(node, dict):
         for key, value in node.items():
-            places[(*path, str(key))] = f"{file}:{node.lc.key(key)[0] + 1}"
+            if key in (node.lc.data or {}):  # not so for a key that `<<:` merges in
+                places[(*path, str(key))] = f"{file}:{node.lc.key(key)[0] + 1}"
             _note_lines(value, (*path, str(key)), places, file)
 
 

@@ -21,6 +21,7 @@ def fetch(name: str, revision: str, patterns: Sequence[str], kind: str, instead:
     Raises:
         UserError: If the Hub cannot be reached and its cache lacks the files, or knows no such name or commit.
     """
+    from httpx2 import HTTPError
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     from huggingface_hub.utils import disable_progress_bars
@@ -34,6 +35,6 @@ def fetch(name: str, revision: str, patterns: Sequence[str], kind: str, instead:
         reason = "the Hub cannot be reached and its local cache does not hold it"
     except HfHubHTTPError as error:
         reason = str(error).strip().splitlines()[0]
-    except OSError as error:  # no route, no name server, refused
+    except (OSError, HTTPError) as error:  # no route, no name server, refused, a proxy's refusal
         reason = f"the Hub cannot be reached ({error})"
     raise UserError(f"{kind} {name} at revision {revision}: {reason}; {instead}")

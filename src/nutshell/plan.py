@@ -13,33 +13,30 @@ def plan(experiment: Experiment) -> dict[str, Any]:
     """Examples, steps and tokens of one seed, for the number of processes of this launch.
 
     Returns:
-        examples: by part; reported: the part the figure will be of; steps and global_batch (examples per step);
+        examples: by part; reported_as: the part the figure will be of; steps and global_batch (examples a step);
         train_tokens: over all epochs; eval_tokens: one pass over the reported part; exact: False if the tokens
         are estimated from 300 examples of each part, because they are not in the cache yet.
     """
     training = training_keys.defaults() | experiment.training
-    checkpoint = models.find(experiment.model, "bert")
-    parts = sources.load(experiment.data, needs_validation=training["eval_strategy"] != "no")
+    checkpoint = models.find(experiment, "bert", weights=False)
+    evaluates = training["eval_strategy"] != "no" or training["eval_on_start"]
+    parts = sources.load(experiment.data, needs_validation=evaluates)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    counted = {
-        name: tokens.count(part, experiment.data, checkpoint)
-        for name, part in parts.by_name().items()
-        if name in ("train", parts.reported)
-    }
     batch = training["per_device_train_batch_size"] * processes
-    accumulation = training["gradient_accumulation_steps"]
     steps = total_steps(len(parts.train), batch, training)
-    per_epoch = total_steps(len(parts.train), batch, training | {"max_steps": -1, "num_train_epochs": 1.0})
+    epochs = steps / total_steps(len(parts.train), batch, training | {"max_steps": -1, "num_train_epochs": 1.0})
+    train, exact = tokens.count(parts.train, experiment.data, checkpoint)
+    reported, also_exact = tokens.count(getattr(parts, parts.reported), experiment.data, checkpoint)
     return {
         "examples": {name: len(part) for name, part in parts.by_name().items()},
         "source": parts.source,
-        "reported": parts.reported,
+        "reported_as": parts.reported_as,
         "processes": processes,
-        "global_batch": batch * accumulation,
+        "global_batch": batch * training["gradient_accumulation_steps"],
         "steps": steps,
-        "train_tokens": round(counted["train"][0] * steps / per_epoch),
-        "eval_tokens": counted[parts.reported][0],
-        "exact": all(exact for _, exact in counted.values()),
+        "train_tokens": round(train * epochs),
+        "eval_tokens": reported,
+        "exact": exact and also_exact,
     }
 
 

@@ -15,22 +15,31 @@ from transformers import TrainingArguments
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "evaluate", "tokenizers", "numpy", "scipy")
 
 
-def collect(args: TrainingArguments, started: float) -> dict[str, Any]:
+def begin() -> dict[str, Any]:
+    """What must be noted before a run, since it may change meanwhile: time, commit (None outside a git checkout)
+    and whether the tree differed from it."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    changed = _git("status", "--porcelain")
+    dirty = None if changed is None else bool(changed)
+    return {"started": time.time(), "commit": _git("rev-parse", "HEAD"), "dirty": dirty}
+
+
+def collect(args: TrainingArguments, began: dict[str, Any]) -> dict[str, Any]:
     """The record beside every figure.
 
     Args:
         args: The run's arguments, which know processes and precision.
-        started: `time.time()` when this launch began on the seed.
+        began: What `begin` noted.
 
     Returns:
-        Commit (None outside a git checkout) and whether the tree differed from it, versions, device, precision,
-        processes, wall seconds of this launch, peak memory of this process in bytes (and of its GPU).
+        Commit, versions, device, precision, processes, wall seconds of this launch on this seed, and in bytes the
+        peak memory of this process since it started and of its GPU during this seed.
     """
-    commit, changed = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
-        "commit": commit,
-        "dirty": None if changed is None else bool(changed),
+        "commit": began["commit"],
+        "dirty": began["dirty"],
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "platform": platform.platform(),
@@ -39,7 +48,7 @@ def collect(args: TrainingArguments, started: float) -> dict[str, Any]:
         "mixed_precision": args.mixed_precision,
         "processes": args.world_size,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "wall_seconds": time.time() - started,
+        "wall_seconds": time.time() - began["started"],
         "peak_memory_bytes": peak,
         "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated() if args.device.type == "cuda" else None,
     }

@@ -16,7 +16,7 @@ def cells(summary: dict) -> list[tuple[str, str, str, str, str]]:
         if entry["standard_deviation"] is not None:
             value += f" ± {entry['standard_deviation']:.4f}"
         interval = "{:.4f} to {:.4f}".format(*entry["interval_95"]) + f" over {entry['interval_is_over']}"
-        band = (summary["reference"] or {}).get(name)
+        band = (summary["resolved"]["reference"] or {}).get(name)
         verdict = ""
         if band:
             verdict = "below" if entry["mean"] < band[0] else "above" if entry["mean"] > band[1] else "inside"
@@ -34,7 +34,16 @@ def markdown(folder: Path) -> str:
         where = f"{precision}, {summary['device']}"
         seeds = ", ".join(map(str, summary["seeds"]))
         for number, (name, value, interval, band, verdict) in enumerate(cells(summary)):
-            first = [f"`{summary['experiment']}`", seeds, where, f"{seconds:,.0f} s"] if number == 0 else [""] * 4
+            first = (
+                [
+                    f"`{summary['experiment']}`",
+                    seeds,
+                    where,
+                    f"{seconds:,.0f} s{' after resuming' * summary['resumed']}",
+                ]
+                if number == 0
+                else [""] * 4
+            )
             published = f"{band}: {verdict}" if band else ""
             lines.append("| " + " | ".join([first[0], name, value, interval, published, *first[1:]]) + " |")
     return "\n".join(lines)
@@ -42,8 +51,10 @@ def markdown(folder: Path) -> str:
 
 def renewed(text: str, table: str) -> str:
     """A README's text with what stands between the two marks replaced by the table."""
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not (start and end):
+        raise SystemExit(f"the text lacks the line {START!r} or {END!r}")
     return f"{before}{START}\n{table}\n{END}{after}"
 
 

@@ -5,15 +5,17 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 from scipy import stats
 from transformers import TrainerCallback, TrainingArguments
 from transformers.utils import logging as transformers_logging
@@ -25,68 +27,99 @@ from nutshell.tasks import TASKS
 
 logger = logging.getLogger("nutshell")
 
-NOT_THE_QUESTION = {"reference"}  # may change without making the results another experiment's
+NOT_THE_QUESTION = {"reference", "launch"}  # may differ without making the results another experiment's
 
 
-def run(experiment: Experiment, output: Path, force: bool = False) -> dict[str, Any]:
+def run(experiment: Experiment, output: Path, force: bool = False) -> dict[str, Any] | None:
     """Runs every seed that is not complete and sums up.
 
     Args:
         experiment: A checked experiment.
         output: The root of all results.
-        force: Discard what the seeds' folders hold and run again.
+        force: Run again, and discard what the seeds' folders hold once model and data have proved good.
 
     Returns:
-        The summary, as in summary.json.
+        The summary, as in summary.json; None on every process but the main one.
 
     Raises:
         UserError: If a folder holds another experiment or is in use, or for whatever the task refuses.
     """
-    home = output / experiment.place
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    home = output.resolve() / experiment.place
+    if is_main():
+        for seed in experiment.seeds:  # before hours are spent on the first
+            _check_folder(home / f"seed-{seed}", experiment.resolved(seed), force)
     for seed in experiment.seeds:
-        _check_folder(home / f"seed-{seed}", experiment.resolved(seed), force)
-    for seed in experiment.seeds:
-        run_seed(experiment, seed, home / f"seed-{seed}", force)
+        _run_seed(experiment, seed, home / f"seed-{seed}", force)
+    if not is_main():
+        return None
     summary = summarize(experiment, home)
-    if _is_main():
-        write_json(home / "summary.json", summary)
+    write_json(home / "summary.json", summary)
     return summary
 
 
-def run_seed(experiment: Experiment, seed: int, folder: Path, force: bool) -> None:
+def is_main() -> bool:
+    """Whether this is the process that prints and writes: the only one, or the launcher's rank 0."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _run_seed(experiment: Experiment, seed: int, folder: Path, force: bool) -> None:
     """One seed, from whatever its folder holds to a complete one with metrics.json."""
     resolved = experiment.resolved(seed)
     with _only_one(folder):
+        if is_main():
+            _check_folder(folder, resolved, force)
         args = _arguments(experiment, seed, folder)
-        if args.process_index == 0 and force and folder.exists():
-            shutil.rmtree(folder)
-        args.distributed_state.wait_for_everyone()
-        if (folder / "metrics.json").exists():
-            logger.info("%s: complete, nothing to run", folder)
-            return
-        if args.process_index == 0:
-            for torn in checkpoints.torn(folder):
+        if is_main() and not force:
+            for torn in checkpoints.torn(folder, args.world_size):
                 logger.info("%s: was not written to its end; passed over and removed", torn)
                 shutil.rmtree(torn)
         args.distributed_state.wait_for_everyone()
-        resume = checkpoints.newest(folder)
+        if (folder / "metrics.json").exists() and not force:
+            logger.info("%s: complete, nothing to run", folder)
+            return
+        launch = {"processes": args.world_size, "mixed_precision": args.mixed_precision}
+        resume = None if force else checkpoints.newest(folder, args.world_size)
+        if resume and is_main() and (held := _held(folder).get("launch", launch)) != launch:
+            raise UserError(f"{folder}: was begun with {held}, this launch has {launch}; launch it alike, or --force")
         origin = f"resuming from {resume.name}" if resume else "from the start"
         logger.info("%s: seed %d, %s, on %s", experiment.place, seed, origin, provenance.device_name(args))
-        started = time.time()
-        try:
-            results = TASKS[experiment.task](experiment, args, resume, _callbacks(args, resolved))
-        except ImportError as error:  # an optimizer whose package is not installed
-            raise UserError(f"training: {error}") from None
-        if args.process_index == 0:
-            record = {"experiment": resolved, "provenance": provenance.collect(args, started)}
+        began = provenance.begin()
+        callbacks = [_Record({**resolved, "launch": launch}, force), *([PlainProgress()] if args.disable_tqdm else [])]
+        results = TASKS[experiment.task](experiment, args, resume, callbacks)
+        if is_main():
+            record = {"experiment": resolved, "provenance": provenance.collect(args, began)}
             write_json(folder / "metrics.json", results | record)
+        args.distributed_state.wait_for_everyone()
+
+
+class _Record(TrainerCallback):
+    """Puts experiment.yaml into the folder when model and data have proved good and training begins."""
+
+    def __init__(self, resolved: dict[str, Any], discard: bool):
+        self.resolved, self.discard = resolved, discard
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if not state.is_world_process_zero:
+            return
+        folder = Path(args.output_dir)
+        if self.discard and folder.exists():
+            aside = folder.with_name(f".{folder.name}.discarded")
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)  # at once: a kill leaves the old run whole or gone
+            shutil.rmtree(aside)
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / ".experiment.partial"
+        dump(self.resolved, partial)
+        partial.replace(folder / "experiment.yaml")
 
 
 def write_json(file: Path, content: Any) -> None:
-    """Writes a JSON file whole or not at all."""
+    """Writes a JSON file whole or not at all; a figure that is no number is an error."""
     partial = file.with_suffix(".partial")
     with partial.open("w", encoding="utf-8") as stream:
-        json.dump(content, stream, indent=2, ensure_ascii=False)
+        json.dump(content, stream, indent=2, ensure_ascii=False, allow_nan=False)
         stream.write("\n")
         stream.flush()
         os.fsync(stream.fileno())
@@ -99,57 +132,80 @@ def summarize(experiment: Experiment, home: Path) -> dict[str, Any]:
     Returns:
         For each metric: its value by seed, mean, standard deviation (n - 1) and the 95 % interval of the mean
         (Student's t); with one seed the standard deviation is None and the interval that seed's own, over
-        examples.
+        examples. Beside them the experiment, its data's digests and what the seeds were run on.
+
+    Raises:
+        UserError: If the seeds were measured on different data.
     """
     runs = {}
-    for folder in home.glob("seed-*[0-9]"):
-        seed = int(folder.name.removeprefix("seed-"))
-        if (folder / "metrics.json").exists() and not differences(folder, experiment.resolved(seed)):
-            runs[seed] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    for folder in home.glob("seed-*"):
+        if (match := re.fullmatch(r"seed-(\d+)", folder.name)) and (folder / "metrics.json").exists():
+            seed = int(match[1])
+            if not differences(folder, experiment.resolved(seed)):
+                runs[seed] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     runs = dict(sorted(runs.items()))
     first = next(iter(runs.values()))
+    if any(run["data"]["sha256"] != first["data"]["sha256"] for run in runs.values()):
+        raise UserError(f"{home}: its seeds were run on different data; run them again with --force")
     metrics = {}
     for name, entry in first["metrics"].items():
         values = [run["metrics"][name]["value"] for run in runs.values()]
         mean, deviation, interval = math.fsum(values) / len(values), None, entry["interval_95"]
         if len(values) > 1:
-            deviation = stats.tstd(values)
-            half = stats.t.ppf(0.975, len(values) - 1) * deviation / math.sqrt(len(values))
-            interval = [float(mean - half), float(mean + half)]
+            deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+            half = float(stats.t.ppf(0.975, len(values) - 1)) * deviation / math.sqrt(len(values))
+            interval = [mean - half, mean + half]
         metrics[name] = {
             "mean": mean,
-            "standard_deviation": None if deviation is None else float(deviation),
+            "standard_deviation": deviation,
             "interval_95": interval,
             "interval_is_over": "seeds" if len(values) > 1 else "examples",
             "by_seed": dict(zip(runs, values, strict=True)),
             "unit": entry["unit"],
             "higher_is_better": entry["higher_is_better"],
         }
+    places = [run["provenance"] for run in runs.values()]
     rates = [rate for run in runs.values() if (rate := run["training"]["examples_per_second"])]
+    commits = {f"{place['commit']}{' with changes' if place['dirty'] else ''}" for place in places}
     return {
         "experiment": str(experiment.place),
         "seeds": list(runs),
         "metrics": metrics,
-        "reference": experiment.reference and experiment.reference.model_dump(exclude_none=True),
         "evaluated_on": first["evaluated_on"],
-        "train_examples": first["data"]["examples"]["train"],
         "parameters": first["parameters"],
-        "wall_seconds": math.fsum(run["provenance"]["wall_seconds"] for run in runs.values()),
+        "wall_seconds": math.fsum(place["wall_seconds"] for place in places),
+        "resumed": any(run["training"]["resumed_from_step"] for run in runs.values()),
         "examples_per_second": math.fsum(rates) / len(rates) if rates else None,
-        **{key: first["provenance"][key] for key in ("device", "mixed_precision", "processes")},
-        "commits": sorted(
-            {f"{run['provenance']['commit']}{'+' * bool(run['provenance']['dirty'])}" for run in runs.values()}
-        ),
+        **{key: _listed(place[key] for place in places) for key in ("device", "mixed_precision", "processes")},
+        "commits": sorted(commits),
+        "data": {key: first["data"][key] for key in ("source", "examples", "sha256")},
+        "resolved": experiment.resolved(),
     }
+
+
+def _listed(values: Iterator[Any]) -> str:
+    return ", ".join(dict.fromkeys(map(str, values)))
 
 
 def differences(folder: Path, resolved: dict[str, Any]) -> list[str]:
     """The dotted keys in which the experiment that a folder holds differs from this one."""
-    from ruamel.yaml import YAML
-
-    held = YAML(typ="safe", pure=True).load((folder / "experiment.yaml").read_text(encoding="utf-8"))
-    ours, theirs = ({k: v for k, v in _flat(x) if k.split(".")[0] not in NOT_THE_QUESTION} for x in (resolved, held))
+    ours, theirs = (
+        {key: value for key, value in _flat(tree) if key.split(".")[0] not in NOT_THE_QUESTION}
+        for tree in (resolved, _held(folder))
+    )
     return sorted(key for key in ours | theirs if ours.get(key) != theirs.get(key))
+
+
+def _held(folder: Path) -> dict[str, Any]:
+    """The experiment that a folder holds."""
+    file = folder / "experiment.yaml"
+    try:
+        held = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, YAMLError):
+        held = None
+    if not isinstance(held, dict):
+        raise UserError(f"{file}: cannot be read as an experiment; choose another --output, or remove the folder")
+    return held
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -168,35 +224,34 @@ def _check_folder(folder: Path, resolved: dict[str, Any], force: bool) -> None:
     keys = [] if force else differences(folder, resolved)
     if keys:
         raise UserError(
-            f"{folder}: holds another experiment; {', '.join(keys)} differ. Choose another --output, or "
-            "discard those results with --force"
+            f"{folder}: holds another experiment; {', '.join(keys)} differ. Choose another --output, or discard those "
+            "results with --force"
         )
 
 
 @contextlib.contextmanager
 def _only_one(folder: Path) -> Iterator[None]:
     """Holds the folder's lock on the main process; the system drops it with the process, however it ends."""
-    if not _is_main():
+    if not is_main():
         yield
         return
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"{folder}: another process is running in it") from None
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --output") from None
     try:
-        with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
-            yield
-    except Timeout:
-        raise UserError(f"{folder}: another process is running in it") from None
-
-
-def _is_main() -> bool:
-    return int(os.environ.get("RANK", "0")) == 0
+        yield
+    finally:
+        lock.release()
 
 
 def _arguments(experiment: Experiment, seed: int, folder: Path) -> TrainingArguments:
     try:
-        return TrainingArguments(
+        args = TrainingArguments(
             output_dir=str(folder),
             seed=seed,
             report_to="none",
@@ -207,20 +262,7 @@ def _arguments(experiment: Experiment, seed: int, folder: Path) -> TrainingArgum
         )
     except (ValueError, TypeError, ImportError) as error:
         raise UserError(f"training: {error}") from None
-
-
-def _callbacks(args: TrainingArguments, resolved: dict[str, Any]) -> list[TrainerCallback]:
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    return [_Record(resolved), *([PlainProgress()] if args.disable_tqdm else [])]
-
-
-class _Record(TrainerCallback):
-    """Puts experiment.yaml into the folder when model and data have proved good and training begins."""
-
-    def __init__(self, resolved: dict[str, Any]):
-        self.resolved = resolved
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        if state.is_world_process_zero:
-            dump(self.resolved, Path(args.output_dir) / "experiment.yaml")
+    if args.n_gpu > 1:
+        logger.warning("one of %d GPUs is used; all: accelerate launch --num_processes %d", args.n_gpu, args.n_gpu)
+        args._n_gpu = 1  # or Trainer wraps the model in DataParallel, which multiplies the batch
+    return args

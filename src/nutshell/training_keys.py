@@ -32,7 +32,7 @@ _REFUSED = {
         "report_to project trackio_space_id trackio_bucket_id trackio_static_space_id push_to_hub hub_token "
         "hub_private_repo hub_model_id hub_strategy hub_always_push hub_revision"
     ),
-    "nutshell's runner sets it": (
+    "nutshell settles it, so that every figure means the same": (
         "do_train do_eval do_predict disable_tqdm log_level log_level_replica log_on_each_node save_on_each_node "
         "remove_unused_columns label_names length_column_name include_for_metrics batch_eval_metrics "
         "eval_do_concat_batches eval_use_gather_object prediction_loss_only skip_memory_metrics debug use_cache "
@@ -110,4 +110,4 @@ def schema() -> type[BaseModel]:
     for name, (kind, value) in _fields().items():
         limits = RANGES.get(name)
         fields[name] = (Annotated[kind, Field(**limits)] if limits else kind, Field(default=value))
-    return create_model("Training", __config__=ConfigDict(extra="forbid", strict=True), **fields)
+    return create_model("Training", __config__=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False), **fields)

@@ -1,19 +1,19 @@
-"""Examples from the Hub, a local copy or this package, every row checked: one reader per file layout."""
+"""Examples from the Hub, a local copy or this package, every row checked; the parts they are divided into."""
 
-import csv
 import hashlib
-import io
 import json
 import logging
 import os
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nutshell import hub
 from nutshell.data.datasets import DATASETS, Dataset
+from nutshell.data.layouts import READERS, acl_imdb
 from nutshell.experiment import Data, UserError
 
 logger = logging.getLogger("nutshell")
@@ -21,8 +21,6 @@ logger = logging.getLogger("nutshell")
 # What each part's files may be called; the Hub's shards carry a suffix, `train-00000-of-00001.parquet`.
 PART_NAMES = {"train": ("train",), "validation": ("validation", "dev", "valid"), "test": ("test",)}
 MICROSOFT = {"train": "msr_paraphrase_train.txt", "test": "msr_paraphrase_test.txt"}
-MRPC_COLUMNS = {"#1 String": "sentence1", "#2 String": "sentence2", "Quality": "label"}
-MRPC_IDS = {"#1 ID", "#2 ID", "index"}
 SUBSET_SEED = 0  # which examples are held out or left out is the same for every seed of a run
 
 
@@ -53,6 +51,7 @@ class Parts:
         train, validation, test: The examples. The validation part may choose an epoch; the test part is
             for the final figure alone.
         source: Where they were read, for the record.
+        reported_as: What the data set itself calls the reported part: its validation part may serve as the test part.
         shared: How many of the reported part's examples stand in the training part too.
     """
 
@@ -60,7 +59,8 @@ class Parts:
     validation: Part | None
     test: Part | None
     source: str
-    shared: int = field(default=0)
+    reported_as: str
+    shared: int
 
     @property
     def reported(self) -> str:
@@ -88,10 +88,14 @@ def load(data: Data, needs_validation: bool = False) -> Parts:
     """
     dataset = DATASETS[data.name]
     folder, source = _find(data, dataset)
-    parts = {name: part for name in PART_NAMES if (part := _read(folder, name, dataset)) is not None}
+    try:
+        parts = {name: part for name in PART_NAMES if (part := _read(folder, name, dataset)) is not None}
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from None
     if "train" not in parts:
         raise UserError(f"{folder}: holds no training part of {data.name}; {_LAYOUTS}")
     train, validation, test = (parts.get(name) for name in PART_NAMES)
+    reported_as = "test" if test else "validation"
     held_out = data.validation_examples or 0
     if held_out + (data.train_examples or 1) > len(train):
         raise UserError(
@@ -110,18 +114,15 @@ def load(data: Data, needs_validation: bool = False) -> Parts:
             "hold some training examples out with data.validation_examples"
             + (", or set training.eval_strategy: no" if test else "")
         )
-    found = Parts(train, validation, test, source)
+    reported = test or validation
+    if len(reported) < 2:
+        raise UserError(f"{folder}: the {reported_as} part has {len(reported)} example; no interval can be had of it")
     seen = set(train.texts)
-    shared = sum(text in seen for text in (test or validation).texts)
+    shared = sum(text in seen for text in reported.texts)
     if shared:
-        logger.warning(
-            "%s: %d of the %d %s examples stand in the training part too",
-            data.name,
-            shared,
-            len(test or validation),
-            found.reported,
-        )
-    return replace(found, shared=shared)
+        message = "%s: %d of the %d %s examples stand in the training part too"
+        logger.warning(message, data.name, shared, len(reported), reported_as)
+    return Parts(train, validation, test, source, reported_as, shared)
 
 
 _LAYOUTS = (
@@ -156,7 +157,7 @@ def _find(data: Data, dataset: Dataset) -> tuple[Path, str]:
 def _read(folder: Path, name: str, dataset: Dataset) -> Part | None:
     """One part from whichever layout the folder has; None where there is no such part, or no labels in it."""
     if all((folder / name / label).is_dir() for label in ("pos", "neg")) and len(dataset.texts) == 1:
-        return _part(folder / name, _acl_imdb(folder / name), dataset)
+        return _part(folder / name, name, acl_imdb(folder / name), dataset)
     files = sorted(
         file
         for stem in PART_NAMES[name]
@@ -164,7 +165,7 @@ def _read(folder: Path, name: str, dataset: Dataset) -> Part | None:
         for file in [folder / f"{stem}{suffix}", *folder.glob(f"{stem}-*{suffix}")]
         if file.is_file()
     )
-    if name in MICROSOFT and (folder / MICROSOFT[name]).is_file():
+    if not files and name in MICROSOFT and (folder / MICROSOFT[name]).is_file():  # GLUE's script leaves them beside
         files.append(folder / MICROSOFT[name])
     if len({file.name.split("-")[0] for file in files}) > 1:
         raise UserError(f"{folder}: holds the {name} part more than once: {', '.join(file.name for file in files)}")
@@ -173,21 +174,27 @@ def _read(folder: Path, name: str, dataset: Dataset) -> Part | None:
         rows += READERS[file.suffix if file.name not in MICROSOFT.values() else ".tsv"](file)
         if not rows:
             raise UserError(f"{file}: the {name} part is empty")
-    return _part(files[0], iter(rows), dataset) if files else None
+    return _part(files[0], name, iter(rows), dataset) if files else None
 
 
-def _part(file: Path, rows: Iterator[tuple[str, dict]], dataset: Dataset) -> Part | None:
+def _part(file: Path, name: str, rows: Iterator[tuple[str, dict]], dataset: Dataset) -> Part | None:
     """Checks every row: columns, text, label."""
     texts, labels, columns = [], [], None
     for place, row in rows:
         if columns is None:
             columns = set(row)
-            unlabelled = _check_columns(place, columns, dataset)
+            unlabelled = _check_columns(place, columns, dataset) and name == "test"
+            if "label" not in columns and not unlabelled:
+                raise UserError(f"{place}: missing column label; found {', '.join(sorted(columns))}")
         elif set(row) != columns:
             raise UserError(f"{place}: columns {sorted(row)} differ from the first row's {sorted(columns)}")
         for column in dataset.texts:
             if not isinstance(row[column], str) or not row[column].strip():
                 raise UserError(f"{place}: {column} is empty: {row[column]!r}")
+            try:
+                row[column].encode()
+            except UnicodeEncodeError as error:
+                raise UserError(f"{place}: {column} is not valid Unicode: {error.reason}") from None
         texts.append(tuple(row[column] for column in dataset.texts))
         if not unlabelled:
             labels.append(_label(place, row["label"], dataset))
@@ -201,97 +208,20 @@ def _part(file: Path, rows: Iterator[tuple[str, dict]], dataset: Dataset) -> Par
 
 
 def _check_columns(place: str, columns: set[str], dataset: Dataset) -> bool:
-    """True if the rows carry no label at all, which only GLUE's hidden test part may."""
+    """True if the rows carry no label at all, as in GLUE's hidden test part."""
     wanted = {*dataset.texts, "label"}
     if extra := columns - wanted - {*dataset.extra}:
         raise UserError(f"{place}: extra column {', '.join(sorted(extra))}; expected {', '.join(sorted(wanted))}")
-    missing = wanted - columns
-    if missing and not (missing == {"label"} and "test.tsv" in place):
+    if missing := wanted - columns - {"label"}:
         raise UserError(f"{place}: missing column {', '.join(sorted(missing))}; found {', '.join(sorted(columns))}")
-    return bool(missing)
+    return "label" not in columns
 
 
 def _label(place: str, value: Any, dataset: Dataset) -> int:
     allowed = range(-1, len(dataset.labels))
-    if isinstance(value, str) and value.strip().lstrip("-").isdecimal():
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]+", value.strip()):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or value not in allowed:
         meant = ", ".join(f"{number} ({name})" for number, name in enumerate(dataset.labels))
         raise UserError(f"{place}: label {value!r} is outside the set {meant}")
     return value
-
-
-def _decode(file: Path) -> str:
-    """A file's text; a byte-order mark is dropped."""
-    raw = file.read_bytes()
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        row = raw.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{file}: row {row}: not UTF-8 text (byte {raw[error.start]:#04x})") from None
-
-
-def _tsv(file: Path) -> Iterator[tuple[str, dict]]:
-    """Microsoft's and GLUE's tab-separated files: quotes are text there, and a row may end in CR LF."""
-    lines = _decode(file).split("\n")
-    header = [MRPC_COLUMNS.get(name, name) for name in lines[0].rstrip("\r").split("\t")]
-    kept = [number for number, name in enumerate(header) if name not in MRPC_IDS]
-    for number, line in enumerate(lines[1:], 2):
-        if line or number < len(lines):
-            fields = line.rstrip("\r").split("\t")
-            place = f"{file}: row {number}"
-            if len(fields) != len(header):
-                raise UserError(f"{place}: has {len(fields)} fields, the header {len(header)}")
-            yield place, {header[column]: fields[column] for column in kept}
-
-
-def _csv(file: Path) -> Iterator[tuple[str, dict]]:
-    rows = csv.reader(io.StringIO(_decode(file), newline=""), strict=True)
-    try:
-        header = next(rows, [])
-        for fields in rows:
-            place = f"{file}: row {rows.line_num}"
-            if len(fields) != len(header):
-                raise UserError(f"{place}: has {len(fields)} fields, the header {len(header)}")
-            yield place, dict(zip(header, fields, strict=True))
-    except csv.Error as error:
-        raise UserError(f"{file}: row {rows.line_num}: not valid CSV: {error}") from None
-
-
-def _jsonl(file: Path) -> Iterator[tuple[str, dict]]:
-    for number, line in enumerate(_decode(file).split("\n"), 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise UserError(f"{file}: row {number}: not valid JSON: {error}") from None
-            if not isinstance(row, dict):
-                raise UserError(f"{file}: row {number}: expected an object with columns, not {line[:40]!r}")
-            yield f"{file}: row {number}", row
-
-
-def _parquet(file: Path) -> Iterator[tuple[str, dict]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.read_table(file)
-        columns = [column.to_pylist() for column in table.columns]
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: not a readable parquet file: {error}") from None
-    for number, values in enumerate(zip(*columns, strict=True), 1):
-        yield f"{file}: row {number}", dict(zip(table.column_names, values, strict=True))
-
-
-def _acl_imdb(folder: Path) -> Iterator[tuple[str, dict]]:
-    for label, name in enumerate(("neg", "pos")):
-        for file in sorted((folder / name).glob("*.txt")):
-            yield str(file), {"text": _decode(file), "label": label}
-
-
-READERS: dict[str, Callable[[Path], Iterator[tuple[str, dict]]]] = {
-    ".tsv": _tsv,
-    ".csv": _csv,
-    ".jsonl": _jsonl,
-    ".parquet": _parquet,
-}

@@ -117,7 +117,10 @@ def tokenize(part: Part, data: Data, checkpoint: Path) -> Path:
         return file
     if len(part) > CHUNK:
         logger.info("tokenizing %s examples (once; kept in %s)", f"{len(part):,}", file.parent)
-    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{file.parent}: tokens cannot be kept there: {error.strerror}; set HF_HOME") from None
     partial = file.with_suffix(f".{os.getpid()}")
     try:
         with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as writer:

@@ -54,24 +54,25 @@ def load(
         dropout: Probability, for hidden states and attention alike; None leaves the checkpoint's own.
 
     Raises:
-        UserError: If encoder weights are missing, the head has other labels, or there are no n layers.
+        UserError: If weights are missing or do not fit, or the checkpoint's head has other labels.
     """
-    config = BertConfig.from_pretrained(
-        checkpoint, id2label=dict(enumerate(labels)), label2id={label: number for number, label in enumerate(labels)}
-    )
-    if dropout is not None:
-        config.hidden_dropout_prob = config.attention_probs_dropout_prob = config.classifier_dropout = dropout
+    names = dict(enumerate(labels))
     try:
+        config = BertConfig.from_pretrained(checkpoint)
+        stated, config.id2label = config.id2label, names
+        config.label2id = {label: number for number, label in names.items()}
+        if dropout is not None:
+            config.hidden_dropout_prob = config.attention_probs_dropout_prob = config.classifier_dropout = dropout
         model, report = BertClassifier.from_pretrained(
             checkpoint, config=config, use_safetensors=True, output_loading_info=True
         )
-    except RuntimeError as error:  # transformers' word for tensors of other shapes
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise UserError(
-            f"{checkpoint}: its weights do not fit {len(labels)} labels or its own config: "
+            f"{checkpoint}: its weights cannot be read, or do not fit {len(labels)} labels or its own config: "
             f"{str(error).strip().splitlines()[-1]}"
         ) from None
-    except SafetensorError as error:
-        raise UserError(f"{checkpoint}: a model.safetensors that cannot be read: {error}") from None
+    if "classifier.weight" not in report["missing_keys"] and stated not in (names, BertConfig().id2label):
+        raise UserError(f"{checkpoint}: its head tells {list(stated.values())} apart, this data set {list(labels)}")
     lacking = [name for name in report["missing_keys"] if not name.startswith(("classifier.", "bert.pooler."))]
     if lacking:
         raise UserError(f"{checkpoint}: lacks weights of the encoder, {', '.join(sorted(lacking)[:3])} among them")
@@ -85,7 +86,5 @@ def freeze(model: BertClassifier, trainable: str) -> None:
         return
     layers = model.bert.encoder.layer
     kept = 0 if trainable == "head" else int(trainable.removeprefix("last_"))
-    if kept > len(layers):
-        raise UserError(f"model.trainable: {trainable}, but the model has {len(layers)} layers")
     for module in (model.bert.embeddings, *layers[: len(layers) - kept]):
         module.requires_grad_(False)

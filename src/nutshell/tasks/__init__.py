@@ -1,4 +1,4 @@
-"""One task for each word that `task:` may say: a function (experiment, args, resume) -> results."""
+"""One task for each word that `task:` may say: a function (experiment, args, resume, callbacks) -> results."""
 
 from nutshell.tasks.classify import classify
 

@@ -1,7 +1,6 @@
 """Fine-tuning a classifier through Trainer, and the one look at the test part at the end."""
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +14,17 @@ from transformers import (
     PrinterCallback,
     Trainer,
     TrainerCallback,
+    TrainerState,
     TrainingArguments,
     set_seed,
 )
 
-from nutshell import metrics, models
+from nutshell import checkpoints, metrics, models
 from nutshell.data import sources, tokens
 from nutshell.data.batches import LengthGroupedSampler
 from nutshell.data.datasets import DATASETS
 from nutshell.experiment import Experiment, UserError
 from nutshell.models import bert
-
-logger = logging.getLogger("nutshell")
 
 
 class ClassifyTrainer(Trainer):
@@ -35,16 +33,13 @@ class ClassifyTrainer(Trainer):
     def _get_train_sampler(self, train_dataset=None):
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)
-        return LengthGroupedSampler(self.train_dataset["length"], global_batch(self.args), self.args.seed)
+        lengths = self.train_dataset["length"][:]
+        per_step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return LengthGroupedSampler(lengths, per_step, self.args.seed)
 
     def _get_eval_sampler(self, eval_dataset):
         # Stock grouping regroups evaluation too, so that predictions are not in the data's order.
         return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
-
-
-def global_batch(args: TrainingArguments) -> int:
-    """Examples per optimizer step, over all processes and accumulation steps."""
-    return args.train_batch_size * args.gradient_accumulation_steps * args.world_size
 
 
 def classify(
@@ -62,12 +57,13 @@ def classify(
         What metrics.json says of this run, but for provenance.
 
     Raises:
-        UserError: Whatever is wrong with model or data, said once, before any training.
+        UserError: Whatever is wrong with model, data or settings, said before any training; or that training
+            diverged, or chose no epoch where it should have.
     """
     dataset = DATASETS[experiment.data.name]
     names = list(dataset.directions)
-    checkpoint = models.find(experiment.model, "bert")
-    parts = sources.load(experiment.data, needs_validation=args.eval_strategy != "no")
+    checkpoint = models.find(experiment, "bert")
+    parts = sources.load(experiment.data, needs_validation=args.eval_strategy != "no" or args.eval_on_start)
     with args.main_process_first(desc="tokenizing"):
         tokenized = {
             name: datasets.Dataset.from_file(str(tokens.tokenize(part, experiment.data, checkpoint)))
@@ -75,15 +71,14 @@ def classify(
         }
     # Longest first: little padding, and what does not fit into memory fails at once.
     tokenized |= {name: _by_length(tokenized[name]) for name in tokenized if name != "train"}
+    done = checkpoints.state(resume) if resume else None
+    finished = done is not None and done["global_step"] >= done["max_steps"]  # killed in the final evaluation
+    if finished:
+        checkpoint = resume.with_name(Path(done["best_model_checkpoint"] or resume).name)
 
     set_seed(args.seed)  # the new head is drawn here
     model = bert.load(checkpoint, dataset.labels, experiment.model.trainable, experiment.model.dropout)
-    if experiment.data.max_tokens > model.config.max_position_embeddings:
-        raise UserError(
-            f"data.max_tokens: {experiment.data.max_tokens} is more than the "
-            f"{model.config.max_position_embeddings} positions of {experiment.model.name}"
-        )
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
     trainer = ClassifyTrainer(
         model,
         args,
@@ -95,10 +90,17 @@ def classify(
         callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)  # prints raw dictionaries where there is no bar
-    trained = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    seconds = 0.0
+    if finished:
+        trainer.state = TrainerState.load_from_json(str(resume / "trainer_state.json"))
+    else:
+        seconds = _train(trainer, resume)
+    if args.load_best_model_at_end and trainer.state.best_model_checkpoint is None:
+        raise UserError(f"{args.output_dir}: training ended without a best checkpoint; evaluate and save more often")
 
-    result = trainer.predict(tokenized[parts.reported])
-    order = numpy.argsort(tokenized[parts.reported]["index"])
+    part = tokenized[parts.reported]
+    result = trainer.predict(part)
+    order = numpy.argsort(part["index"])
     predicted, labels, nats = (column[order] for column in _classes(result))
     folder = Path(args.output_dir)
     trainer.save_model(str(folder / "model"))
@@ -126,11 +128,8 @@ def classify(
             "sha256": {name: part.digest() for name, part in parts.by_name().items()},
             "shared_with_train": parts.shared,
         },
-        "parameters": {
-            "all": model.num_parameters(),
-            "trained": model.num_parameters(only_trainable=True),
-        },
-        "training": _speed(trainer, trained, tokenized["train"], resume),
+        "parameters": {"all": model.num_parameters(), "trained": model.num_parameters(only_trainable=True)},
+        "training": _speed(trainer, tokenized["train"], done["global_step"] if done else 0, seconds),
     }
 
 
@@ -138,29 +137,37 @@ def _by_length(part: datasets.Dataset) -> datasets.Dataset:
     return part.select(numpy.argsort(-numpy.array(part["length"]), kind="stable"))
 
 
+def _train(trainer: Trainer, resume: Path | None) -> float:
+    """Trains to the end; the seconds that took, evaluation excluded, saving included."""
+    before = checkpoints.state(resume)["global_step"] if resume else 0
+    try:
+        trained = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    except (ImportError, KeyError, TypeError, ValueError) as error:
+        if trainer.optimizer is not None and trainer.lr_scheduler is not None:
+            raise
+        raise UserError(f"training: optimizer or schedule cannot be made of these settings: {error}") from None
+    history = [entry for entry in trainer.state.log_history if entry["step"] > before]
+    return trained.metrics["train_runtime"] - sum(entry.get("eval_runtime", 0.0) for entry in history)
+
+
 def _classes(result) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
     """Predicted classes, labels and nats of Trainer's (logits, labels)."""
     logits, labels = torch.from_numpy(result.predictions).double(), torch.from_numpy(result.label_ids)
+    if not logits.isfinite().all():
+        raise UserError("training diverged: the model's logits are not finite; try a lower training.learning_rate")
     return logits.argmax(-1).numpy(), labels.numpy(), bert.label_nats(logits, labels).numpy()
 
 
 def _evaluated_on(parts: sources.Parts, args: TrainingArguments) -> dict[str, Any]:
-    """Which part the figures are of, and whether it also chose the epoch."""
+    """Which part of the data set the figures are of, and whether it also chose the epoch."""
     chose = parts.reported == "validation" and args.load_best_model_at_end
-    note = {
-        (False, False): "validation part (no test labels); it chose nothing",
-        (
-            False,
-            True,
-        ): "validation part (no test labels), which also chose the epoch: the figure is optimistic",
-        (True, False): "test part, touched once, after training",
-    }[parts.test is not None, chose]
-    return {
-        "part": parts.reported,
-        "examples": len(parts.test or parts.validation),
-        "chose": chose,
-        "note": note,
-    }
+    if chose:
+        note = "which also chose the epoch: the figure is optimistic"
+    elif parts.reported == "validation":
+        note = "which has labels where the test part has none; it chose nothing"
+    else:
+        note = "touched once, after training"
+    return {"part": parts.reported_as, "examples": len(getattr(parts, parts.reported)), "chose": chose, "note": note}
 
 
 def _write_predictions(file: Path, logits: numpy.ndarray, predicted: numpy.ndarray, labels: numpy.ndarray) -> None:
@@ -172,26 +179,18 @@ def _write_predictions(file: Path, logits: numpy.ndarray, predicted: numpy.ndarr
             stream.write(json.dumps(row) + "\n")
 
 
-def _speed(trainer: Trainer, trained, train: datasets.Dataset, resume: Path | None) -> dict[str, Any]:
-    """Steps, examples and tokens, and their rates in this launch (evaluation and saving excluded)."""
-    done = trainer.state.global_step
-    before = json.loads((resume / "trainer_state.json").read_text())["global_step"] if resume else 0
-    evaluating = sum(
-        entry["eval_runtime"]
-        for entry in trainer.state.log_history
-        if "eval_runtime" in entry and entry["step"] > before
-    )
-    seconds = trained.metrics["train_runtime"] - evaluating
-    share = (done - before) / done if done else 0.0
-    epochs = trainer.state.epoch or 0.0
-    examples, seen = epochs * len(train), epochs * sum(train["length"])
+def _speed(trainer: Trainer, train: datasets.Dataset, before: int, seconds: float) -> dict[str, Any]:
+    """Steps, epochs and tokens of the whole run; the rates are of this launch's steps, after `before`."""
+    done, epochs = trainer.state.global_step, trainer.state.epoch or 0.0
+    tokens_seen, share = epochs * sum(train["length"]), (done - before) / done if done else 0.0
+    best = trainer.state.best_model_checkpoint
     return {
         "steps": done,
         "epochs": epochs,
-        "tokens": round(seen),
+        "tokens": round(tokens_seen),
         "resumed_from_step": before,
         "seconds": seconds,
-        "examples_per_second": examples * share / seconds if share else None,
-        "tokens_per_second": seen * share / seconds if share else None,
-        "best_checkpoint": trainer.state.best_model_checkpoint and Path(trainer.state.best_model_checkpoint).name,
+        "examples_per_second": epochs * len(train) * share / seconds if share else None,
+        "tokens_per_second": tokens_seen * share / seconds if share else None,
+        "best_checkpoint": Path(best).name if best else None,
     }
