@@ -1,11 +1,14 @@
 """The command as its users start it, in processes of its own: launched, killed, started again."""
 
+import fcntl
 import json
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -175,3 +178,23 @@ def test_unreachable_hub(write):
     done = subprocess.run([*NUTSHELL, "show", write(text)], cwd=ROOT, env=environment, text=True, capture_output=True)
     assert done.returncode == 2 and "the Hub cannot be reached" in done.stderr and "minilm" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_terminal_shows_a_bar(write, tmp_path):
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    environment = os.environ | {"TERM": "xterm"}
+    command = [*NUTSHELL, "run", str(write(SMALL_YAML)), "training.logging_steps=1", "--output", str(tmp_path)]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    said = b""
+    while True:
+        try:
+            said += (more := os.read(ours, 65536))
+        except OSError:  # the other end is closed
+            break
+        if not more:
+            break
+    assert process.wait() == 0
+    text = said.decode()
+    assert "2/2 [" in text and "100%|" in text and "step 1/2  epoch" in text and "{" not in text

@@ -22,7 +22,6 @@ from transformers.utils import logging as transformers_logging
 
 from nutshell import checkpoints, provenance
 from nutshell.experiment import Experiment, UserError, dump
-from nutshell.progress import PlainProgress
 from nutshell.tasks import TASKS
 
 logger = logging.getLogger("nutshell")
@@ -45,7 +44,7 @@ def run(experiment: Experiment, output: Path, force: bool = False) -> dict[str, 
         UserError: If a folder holds another experiment or is in use, or for whatever the task refuses.
     """
     transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()  # those of loading and saving; training's own stay
     home = output.resolve() / experiment.place
     if is_main():
         for seed in experiment.seeds:  # before hours are spent on the first
@@ -86,11 +85,11 @@ def _run_seed(experiment: Experiment, seed: int, folder: Path, force: bool) -> N
         origin = f"resuming from {resume.name}" if resume else "from the start"
         logger.info("%s: seed %d, %s, on %s", experiment.place, seed, origin, provenance.device_name(args))
         began = provenance.begin()
-        callbacks = [_Record({**resolved, "launch": launch}, force), *([PlainProgress()] if args.disable_tqdm else [])]
-        results = TASKS[experiment.task](experiment, args, resume, callbacks)
+        record = _Record({**resolved, "launch": launch}, force)
+        results = TASKS[experiment.task](experiment, args, resume, [record])
         if is_main():
-            record = {"experiment": resolved, "provenance": provenance.collect(args, began)}
-            write_json(folder / "metrics.json", results | record)
+            results |= {"experiment": resolved, "provenance": provenance.collect(args, began)}
+            write_json(folder / "metrics.json", results)
         args.distributed_state.wait_for_everyone()
 
 

@@ -11,7 +11,6 @@ from torch.utils.data import SequentialSampler
 from transformers import (
     AutoTokenizer,
     DataCollatorWithPadding,
-    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainerState,
@@ -19,7 +18,7 @@ from transformers import (
     set_seed,
 )
 
-from nutshell import checkpoints, metrics, models
+from nutshell import checkpoints, metrics, models, progress
 from nutshell.data import sources, tokens
 from nutshell.data.batches import LengthGroupedSampler
 from nutshell.data.datasets import DATASETS
@@ -51,7 +50,7 @@ def classify(
         experiment: Whose `task` is classify.
         args: Its `training:` block with one seed and the run's folder; predictions.jsonl and model/ land there.
         resume: The checkpoint to go on from, or None.
-        callbacks: Further Trainer callbacks (progress).
+        callbacks: Further Trainer callbacks.
 
     Returns:
         What metrics.json says of this run, but for provenance.
@@ -89,7 +88,7 @@ def classify(
         compute_metrics=lambda result: metrics.classification(names, *_classes(result)),
         callbacks=callbacks,
     )
-    trainer.remove_callback(PrinterCallback)  # prints raw dictionaries where there is no bar
+    progress.install(trainer)
     seconds = 0.0
     if finished:
         trainer.state = TrainerState.load_from_json(str(resume / "trainer_state.json"))
