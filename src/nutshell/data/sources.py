@@ -179,13 +179,11 @@ def _read(folder: Path, name: str, dataset: Dataset) -> Part | None:
 
 def _part(file: Path, name: str, rows: Iterator[tuple[str, dict]], dataset: Dataset) -> Part | None:
     """Checks every row: columns, text, label."""
-    texts, labels, columns = [], [], None
+    texts, labels, columns, hidden = [], [], None, None
     for place, row in rows:
         if columns is None:
             columns = set(row)
-            unlabelled = _check_columns(place, columns, dataset) and name == "test"
-            if "label" not in columns and not unlabelled:
-                raise UserError(f"{place}: missing column label; found {', '.join(sorted(columns))}")
+            unlabelled = _check_columns(place, columns, dataset, may_lack_labels=name == "test")
         elif set(row) != columns:
             raise UserError(f"{place}: columns {sorted(row)} differ from the first row's {sorted(columns)}")
         for column in dataset.texts:
@@ -198,23 +196,25 @@ def _part(file: Path, name: str, rows: Iterator[tuple[str, dict]], dataset: Data
         texts.append(tuple(row[column] for column in dataset.texts))
         if not unlabelled:
             labels.append(_label(place, row["label"], dataset))
+            hidden = hidden or (place if labels[-1] == -1 else None)
     if not texts:
         raise UserError(f"{file}: the part is empty")
     if unlabelled or set(labels) == {-1}:
         return None  # GLUE's test part, whose labels are kept back
-    if -1 in labels:
-        raise UserError(f"{file}: row {labels.index(-1) + 1}: label -1 (no label) among labelled rows")
+    if hidden:
+        raise UserError(f"{hidden}: label -1 (no label) among labelled rows")
     return Part(texts, labels)
 
 
-def _check_columns(place: str, columns: set[str], dataset: Dataset) -> bool:
-    """True if the rows carry no label at all, as in GLUE's hidden test part."""
+def _check_columns(place: str, columns: set[str], dataset: Dataset, may_lack_labels: bool) -> bool:
+    """True if the rows carry no label at all, as GLUE's hidden test part may."""
     wanted = {*dataset.texts, "label"}
     if extra := columns - wanted - {*dataset.extra}:
         raise UserError(f"{place}: extra column {', '.join(sorted(extra))}; expected {', '.join(sorted(wanted))}")
-    if missing := wanted - columns - {"label"}:
+    missing = wanted - columns
+    if missing and not (may_lack_labels and missing == {"label"}):
         raise UserError(f"{place}: missing column {', '.join(sorted(missing))}; found {', '.join(sorted(columns))}")
-    return "label" not in columns
+    return bool(missing)
 
 
 def _label(place: str, value: Any, dataset: Dataset) -> int:
