@@ -25,7 +25,7 @@ def test_stored_results_are_of_experiments_that_exist():
         summary = json.loads(file.read_text(encoding="utf-8"))
         experiment = load(ROOT / "experiments" / f"{summary['experiment']}.yaml")
         assert file == RESULTS / f"{summary['experiment']}.json"
-        assert summary["seeds"] == sorted(experiment.seeds)
+        assert summary["seeds"] and set(summary["seeds"]) <= set(experiment.seeds)  # those that were run are named
         assert {**summary["resolved"], "reference": None} == {**experiment.resolved(), "reference": None}
         assert all(re.fullmatch("[0-9a-f]{40}", commit) for commit in summary["commits"])  # and no changes beside it
         if summary["data"]["source"] == "embedded in nutshell":
