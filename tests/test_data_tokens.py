@@ -5,7 +5,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from nutshell.data import sources, tokens
-from nutshell.experiment import Data
+from nutshell.schema import LabelledData
 from tests.conftest import MINILM
 
 TEN = list(range(10))
@@ -49,7 +49,7 @@ def test_the_longer_sentence_is_cut_first(lengths, budget, expected):
 @pytest.mark.parametrize("name", ["sample_pairs", "sample_reviews"])
 def test_encoding_is_the_stock_tokenizers(name):
     """Below the limit, token for token what AutoTokenizer gives; at the limit too for one text."""
-    part = sources.load(Data(name=name)).test.take(list(range(40)))
+    part = sources.load(LabelledData(name=name)).test.take(list(range(40)))
     tokenizer, _ = tokens.load_tokenizer(MINILM)
     stock = AutoTokenizer.from_pretrained(MINILM)
     for limit in (512, 30):
@@ -62,8 +62,8 @@ def test_encoding_is_the_stock_tokenizers(name):
 
 
 def test_cached_by_content(tmp_path, monkeypatch):
-    part = sources.load(Data(name="sample_pairs")).test
-    data = Data(name="sample_pairs", max_tokens=40)
+    part = sources.load(LabelledData(name="sample_pairs")).test
+    data = LabelledData(name="sample_pairs", max_tokens=40)
     file = tokens.tokenize(part, data, MINILM)
     monkeypatch.setattr(tokens, "encode", lambda *_: pytest.fail("tokenized again"))
     assert tokens.tokenize(part, data, MINILM) == file
@@ -72,16 +72,16 @@ def test_cached_by_content(tmp_path, monkeypatch):
     others = [
         tokens.cached(changed, data, digest),
         tokens.cached(sources.Part(part.texts, part.labels[::-1]), data, digest),
-        tokens.cached(part, Data(name="sample_pairs", max_tokens=41), digest),
-        tokens.cached(part, Data(name="sample_pairs", max_tokens=40, truncate="tail"), digest),
+        tokens.cached(part, LabelledData(name="sample_pairs", max_tokens=41), digest),
+        tokens.cached(part, LabelledData(name="sample_pairs", max_tokens=40, truncate="tail"), digest),
         tokens.cached(part, data, "0" * 64),
     ]
     assert len({file, *others}) == 6
 
 
 def test_a_cut_off_write_leaves_nothing(monkeypatch):
-    part = sources.load(Data(name="sample_pairs")).test
-    data = Data(name="sample_pairs", max_tokens=39)
+    part = sources.load(LabelledData(name="sample_pairs")).test
+    data = LabelledData(name="sample_pairs", max_tokens=39)
     encode = tokens.encode
 
     def interrupted(*args):
@@ -102,8 +102,8 @@ def test_a_cut_off_write_leaves_nothing(monkeypatch):
 
 
 def test_count_is_exact_once_cached():
-    part = sources.load(Data(name="sample_pairs")).train
-    data = Data(name="sample_pairs", max_tokens=63)
+    part = sources.load(LabelledData(name="sample_pairs")).train
+    data = LabelledData(name="sample_pairs", max_tokens=63)
     estimate, exact = tokens.count(part, data, MINILM, sample=50)
     assert not exact
     table = datasets.Dataset.from_file(str(tokens.tokenize(part, data, MINILM)))

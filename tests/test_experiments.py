@@ -5,7 +5,8 @@ import pyarrow.parquet
 import pytest
 
 from nutshell.data import sources
-from nutshell.experiment import Data, load
+from nutshell.experiment import load
+from nutshell.schema import LabelledData
 from tests.conftest import ROOT
 
 FILES = sorted((ROOT / "experiments").rglob("*.yaml"))
@@ -17,7 +18,7 @@ def local_copies(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     (folder / "mrpc").mkdir()
     (folder / "imdb").mkdir()
-    pairs, reviews = (sources.load(Data(name=f"sample_{kind}")) for kind in ("pairs", "reviews"))
+    pairs, reviews = (sources.load(LabelledData(name=f"sample_{kind}")) for kind in ("pairs", "reviews"))
     for name, part in (("train", pairs.train), ("dev", pairs.validation)):
         lines = ["Quality\t#1 ID\t#2 ID\t#1 String\t#2 String"]
         lines += [f"{y}\t1\t2\t{a}\t{b}" for (a, b), y in zip(part.texts[:24], part.labels[:24], strict=True)]

@@ -9,7 +9,8 @@ from huggingface_hub import constants, errors
 
 from nutshell.data import sources
 from nutshell.data.datasets import DATASETS
-from nutshell.experiment import Data, load
+from nutshell.experiment import load
+from nutshell.schema import LabelledData
 from tests.conftest import ROOT
 
 MRPC = ROOT / "experiments" / "finetune" / "mrpc.yaml"
@@ -59,7 +60,7 @@ def test_imdb_from_the_cache(cache):
     for part in ("train", "test", "unsupervised"):
         columns = {"text": [f"{part} film", f"{part} flop"], "label": [-1, -1] if part == "unsupervised" else [1, 0]}
         pyarrow.parquet.write_table(pyarrow.table(columns), folder / f"{part}-00000-of-00001.parquet")
-    parts = sources.load(Data(name="imdb"))
+    parts = sources.load(LabelledData(name="imdb"))
     assert parts.train.texts[0] == ("train film",) and parts.test.texts[1] == ("test flop",)
 
 

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nutshell.experiment import Experiment, UserError, load
+from nutshell.experiment import UserError, load
+from nutshell.schema import Experiment
 
 USAGE = """\
 examples:
@@ -117,11 +118,9 @@ def _print_summary(summary: dict, output: Path) -> None:
     from nutshell.report import cells
 
     seeds = ", ".join(map(str, summary["seeds"]))
-    part = summary["evaluated_on"]
     table = Table(
         title=f"{summary['experiment']}  seed{'s' * (len(summary['seeds']) > 1)} {seeds}",
-        caption=f"{part['examples']:,} examples of the {part['part']} part, {part['note']}\n"
-        f"{output / summary['experiment']}",
+        caption=f"{summary['evaluated_on']['text']}\n{output / summary['experiment']}",
     )
     for column in ("metric", "value", "95 % interval", "reference band", ""):
         table.add_column(column, justify="left" if column in ("metric", "") else "right")

@@ -10,7 +10,17 @@ from scipy.stats import bootstrap
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
 RESAMPLES = 9999
-UNITS = {"accuracy": "share of examples", "f1": "of the positive class", "label_bits": "bits per example"}
+UNITS = {
+    "accuracy": "share of examples",
+    "f1": "of the positive class",
+    "label_bits": "bits per example",
+    "perplexity": "per token",
+    "bits_per_byte": "bits per UTF-8 byte",
+    "mean_nats": "nats per token",
+    "distinct_1": "share of tokens",
+    "distinct_2": "share of token pairs",
+    "repetition": "share of token 4-grams",
+}
 
 
 class _ClassMetric(evaluate.Metric):
@@ -102,3 +112,74 @@ def _f1(predicted: numpy.ndarray, labels: numpy.ndarray, axis: int = -1) -> nump
 def confusion(predicted: numpy.ndarray, labels: numpy.ndarray, classes: int) -> list[list[int]]:
     """Counts of examples: a row for each true class, a column for each predicted one."""
     return confusion_matrix(labels, predicted, labels=range(classes)).tolist()
+
+
+def causal(nats: numpy.ndarray, tokens: int, size_bytes: int) -> dict[str, float]:
+    """The point values of a language model's metrics, from summed nats: no mean of means.
+
+    Args:
+        nats: Of any shape, what each predicted token costs, -ln p(token | tokens before it).
+        tokens: How many were predicted, the ends of documents among them.
+        size_bytes: UTF-8 bytes of the text that they spell; an end of a document costs nats and is no byte.
+
+    Returns:
+        loss: nats per predicted token. perplexity: exp of it. bits_per_byte: what a code built from the model would
+        spend on a byte of the text. Less is better in each.
+    """
+    total = float(nats.sum(dtype=numpy.float64))
+    return {
+        "loss": total / tokens,
+        "perplexity": math.exp(min(total / tokens, 700.0)),  # the largest whose exponential is a float
+        "bits_per_byte": total / math.log(2) / size_bytes,
+    }
+
+
+def causal_intervals(nats: numpy.ndarray, tokens: numpy.ndarray, size_bytes: int) -> dict[str, list[float] | None]:
+    """A 95 % interval over windows for perplexity and bits per byte, [low, high]; None with a single window.
+
+    The percentile bootstrap of nats per token over windows; bytes per token are taken as they are.
+
+    Args:
+        nats: (windows,) summed over each window's scored tokens.
+        tokens: (windows,) how many those are.
+        size_bytes: UTF-8 bytes of the whole text.
+    """
+    if len(nats) < 2:
+        return {"perplexity": None, "bits_per_byte": None}
+    result = bootstrap(
+        (nats.astype(numpy.float64), tokens.astype(numpy.float64)),
+        lambda x, y, axis=-1: x.sum(axis) / y.sum(axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        batch=max(1, 2_000_000 // len(nats)),
+        rng=0,
+    )
+    ends = [float(result.confidence_interval.low), float(result.confidence_interval.high)]
+    return {
+        "perplexity": [math.exp(min(end, 700.0)) for end in ends],
+        "bits_per_byte": [end * float(tokens.sum()) / math.log(2) / size_bytes for end in ends],
+    }
+
+
+def distinct(texts: list[list[int]], length: int) -> float:
+    """The share of all `length`-grams of tokens that are distinct, over all texts; 0 if there are none.
+
+    Source: Li et al. 2016, "A Diversity-Promoting Objective Function for Neural Conversation Models", section 5.
+    """
+    grams = [gram for text in texts for gram in _grams(text, length)]
+    return len(set(grams)) / len(grams) if grams else 0.0
+
+
+def repetition(texts: list[list[int]], length: int = 4) -> float:
+    """The share of a text's `length`-grams of tokens that it has said before, the mean over texts that have any.
+
+    Source: Welleck et al. 2020, "Neural Text Generation with Unlikelihood Training", section 6 (seq-rep-4).
+    """
+    shares = [1 - len(set(grams)) / len(grams) for text in texts if (grams := list(_grams(text, length)))]
+    return math.fsum(shares) / len(shares) if shares else 0.0
+
+
+def _grams(text: list[int], length: int):
+    return zip(*(text[start:] for start in range(length)), strict=False)

@@ -6,10 +6,10 @@ from typing import Any
 
 from nutshell import models, training_keys
 from nutshell.data import sources, tokens
-from nutshell.experiment import Experiment
+from nutshell.schema import Classify
 
 
-def plan(experiment: Experiment) -> dict[str, Any]:
+def plan(experiment: Classify) -> dict[str, Any]:
     """Examples, steps and tokens of one seed, for the number of processes of this launch.
 
     Returns:
@@ -18,7 +18,7 @@ def plan(experiment: Experiment) -> dict[str, Any]:
         are estimated from 300 examples of each part, because they are not in the cache yet.
     """
     training = training_keys.defaults() | experiment.training
-    checkpoint = models.find(experiment, "bert", weights=False)
+    checkpoint = models.find_classifier(experiment, weights=False)
     evaluates = training["eval_strategy"] != "no" or training["eval_on_start"]
     parts = sources.load(experiment.data, needs_validation=evaluates)
     processes = int(os.environ.get("WORLD_SIZE", "1"))

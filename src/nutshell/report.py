@@ -15,8 +15,10 @@ def cells(summary: dict) -> list[tuple[str, str, str, str, str]]:
         value = f"{entry['mean']:.4f}"
         if entry["standard_deviation"] is not None:
             value += f" ± {entry['standard_deviation']:.4f}"
-        interval = "{:.4f} to {:.4f}".format(*entry["interval_95"]) + f" over {entry['interval_is_over']}"
-        band = (summary["resolved"]["reference"] or {}).get(name)
+        interval = ""
+        if entry["interval_95"]:
+            interval = "{:.4f} to {:.4f}".format(*entry["interval_95"]) + f" over {entry['interval_is_over']}"
+        band = (summary["resolved"].get("reference") or {}).get(name)
         verdict = ""
         if band:
             verdict = "below" if entry["mean"] < band[0] else "above" if entry["mean"] > band[1] else "inside"

@@ -17,11 +17,13 @@ from filelock import FileLock, Timeout
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from scipy import stats
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainingArguments
 from transformers.utils import logging as transformers_logging
 
 from nutshell import checkpoints, provenance
-from nutshell.experiment import Experiment, UserError, dump
+from nutshell.experiment import UserError
+from nutshell.record import Record, write_json
+from nutshell.schema import Experiment
 from nutshell.tasks import TASKS
 
 logger = logging.getLogger("nutshell")
@@ -85,44 +87,12 @@ def _run_seed(experiment: Experiment, seed: int, folder: Path, force: bool) -> N
         origin = f"resuming from {resume.name}" if resume else "from the start"
         logger.info("%s: seed %d, %s, on %s", experiment.place, seed, origin, provenance.device_name(args))
         began = provenance.begin()
-        record = _Record({**resolved, "launch": launch}, force)
-        results = TASKS[experiment.task](experiment, args, resume, [record])
+        record = Record({**resolved, "launch": launch}, force)
+        results = TASKS[experiment.task](experiment, args, resume, record)
         if is_main():
             results |= {"experiment": resolved, "provenance": provenance.collect(args, began)}
             write_json(folder / "metrics.json", results)
         args.distributed_state.wait_for_everyone()
-
-
-class _Record(TrainerCallback):
-    """Puts experiment.yaml into the folder when model and data have proved good and training begins."""
-
-    def __init__(self, resolved: dict[str, Any], discard: bool):
-        self.resolved, self.discard = resolved, discard
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        if not state.is_world_process_zero:
-            return
-        folder = Path(args.output_dir)
-        if self.discard and folder.exists():
-            aside = folder.with_name(f".{folder.name}.discarded")
-            shutil.rmtree(aside, ignore_errors=True)
-            folder.rename(aside)  # at once: a kill leaves the old run whole or gone
-            shutil.rmtree(aside)
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / ".experiment.partial"
-        dump(self.resolved, partial)
-        partial.replace(folder / "experiment.yaml")
-
-
-def write_json(file: Path, content: Any) -> None:
-    """Writes a JSON file whole or not at all; a figure that is no number is an error."""
-    partial = file.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as stream:
-        json.dump(content, stream, indent=2, ensure_ascii=False, allow_nan=False)
-        stream.write("\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(file)
 
 
 def summarize(experiment: Experiment, home: Path) -> dict[str, Any]:
@@ -158,13 +128,16 @@ def summarize(experiment: Experiment, home: Path) -> dict[str, Any]:
             "mean": mean,
             "standard_deviation": deviation,
             "interval_95": interval,
-            "interval_is_over": "seeds" if len(values) > 1 else "examples",
+            "interval_is_over": "seeds" if len(values) > 1 else first.get("intervals_over", "examples"),
             "by_seed": dict(zip(runs, values, strict=True)),
             "unit": entry["unit"],
             "higher_is_better": entry["higher_is_better"],
         }
     places = [run["provenance"] for run in runs.values()]
-    rates = [rate for run in runs.values() if (rate := run["training"]["examples_per_second"])]
+    blocks = [run.get("training") or run.get("generation") or {} for run in runs.values()]
+    rates = {
+        key: [block[key] for block in blocks if block.get(key)] for key in ("examples_per_second", "tokens_per_second")
+    }
     commits = {f"{place['commit']}{' with changes' if place['dirty'] else ''}" for place in places}
     return {
         "experiment": str(experiment.place),
@@ -173,8 +146,9 @@ def summarize(experiment: Experiment, home: Path) -> dict[str, Any]:
         "evaluated_on": first["evaluated_on"],
         "parameters": first["parameters"],
         "wall_seconds": math.fsum(place["wall_seconds"] for place in places),
-        "resumed": any(run["training"]["resumed_from_step"] for run in runs.values()),
-        "examples_per_second": math.fsum(rates) / len(rates) if rates else None,
+        "resumed": any(block.get("resumed_from_step") for block in blocks),
+        **{key: math.fsum(values) / len(values) if values else None for key, values in rates.items()},
+        **{key: first[key] for key in ("measured", "compressors") if key in first},
         **{key: _listed(place[key] for place in places) for key in ("device", "mixed_precision", "processes")},
         "commits": sorted(commits),
         "data": {key: first["data"][key] for key in ("source", "examples", "sha256")},

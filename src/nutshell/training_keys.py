@@ -104,10 +104,14 @@ def defaults() -> dict[str, Any]:
 
 
 @cache
-def schema() -> type[BaseModel]:
-    """A strict pydantic model of the `training:` block: every allowed key, its type and its range."""
+def schema(untrained: bool = False) -> type[BaseModel]:
+    """A strict pydantic model of the `training:` block: every allowed key, its type and its range.
+
+    Args:
+        untrained: Whether num_train_epochs may be 0.
+    """
     fields = {}
     for name, (kind, value) in _fields().items():
-        limits = RANGES.get(name)
+        limits = {"ge": 0} if untrained and name == "num_train_epochs" else RANGES.get(name)
         fields[name] = (Annotated[kind, Field(**limits)] if limits else kind, Field(default=value))
     return create_model("Training", __config__=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False), **fields)

@@ -1,9 +1,11 @@
-"""The order in which examples are trained on, as a function of seed and epoch alone."""
+"""The order in which examples are trained on, as a function of seed and epoch alone; windows of text as batches."""
 
 import numpy
 import torch
 from torch.utils.data import Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
+
+PADDING = -100  # a label that costs nothing
 
 
 class LengthGroupedSampler(Sampler[int]):
@@ -33,3 +35,31 @@ class LengthGroupedSampler(Sampler[int]):
         mixed = int(numpy.random.SeedSequence([self.seed, self.epoch]).generate_state(1)[0])
         generator = torch.Generator().manual_seed(mixed)
         return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
+
+
+class TextCollator:
+    """Windows -> a batch: input_ids and labels (batch, tokens), labels -100 where nothing is to be predicted, and an
+    attention_mask where a row is padded.
+
+    Args:
+        padding: The token id to pad with, on the right.
+    """
+
+    def __init__(self, padding: int):
+        self.padding = padding
+
+    def __call__(self, rows: list[tuple[numpy.ndarray, int]]) -> dict[str, torch.Tensor]:
+        """The batch."""
+        lengths = [len(ids) for ids, _ in rows]
+        width = max(lengths)
+        batch = {
+            "input_ids": torch.full((len(rows), width), self.padding),
+            "labels": torch.full((len(rows), width), PADDING),
+        }
+        for row, (ids, scored) in enumerate(rows):
+            ids = torch.from_numpy(ids.astype(numpy.int64))
+            batch["input_ids"][row, : len(ids)] = ids
+            batch["labels"][row, len(ids) - scored : len(ids)] = ids[len(ids) - scored :]
+        if min(lengths) < width:
+            batch["attention_mask"] = (torch.arange(width) < torch.tensor(lengths)[:, None]).long()
+        return batch

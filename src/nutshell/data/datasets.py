@@ -51,3 +51,24 @@ DATASETS = {
     "sample_pairs": Dataset(**PAIRS),
     "sample_reviews": Dataset(**REVIEWS),
 }
+
+
+@dataclass(frozen=True)
+class Text:
+    """One text to model, with where the Hub keeps it; None where it is embedded or the user's own."""
+
+    repository: str | None = None
+    folder: str | None = None
+    revision: str | None = None
+
+
+TEXTS = {
+    "imdb": Text(DATASETS["imdb"].repository, DATASETS["imdb"].folder, DATASETS["imdb"].revision),
+    "wikitext2": Text(
+        repository="Salesforce/wikitext",
+        folder="wikitext-2-raw-v1",
+        revision="b08601e04326c79dfdd32d625aee71d232d685c3",
+    ),
+    "sample_text": Text(),
+    "text": Text(),
+}

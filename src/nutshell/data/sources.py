@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from nutshell import hub
-from nutshell.data.datasets import DATASETS, Dataset
+from nutshell.data.datasets import DATASETS, Dataset, Text
 from nutshell.data.layouts import READERS, acl_imdb
-from nutshell.experiment import Data, UserError
+from nutshell.experiment import UserError
+from nutshell.schema import LabelledData, TextData
 
 logger = logging.getLogger("nutshell")
 
@@ -72,7 +73,7 @@ class Parts:
         return {name: part for name in PART_NAMES if (part := getattr(self, name)) is not None}
 
 
-def load(data: Data, needs_validation: bool = False) -> Parts:
+def load(data: LabelledData, needs_validation: bool = False) -> Parts:
     """The examples that an experiment's `data:` block asks for.
 
     With `validation_examples` that many are held out of the training part, and where a data set has no test
@@ -86,12 +87,7 @@ def load(data: Data, needs_validation: bool = False) -> Parts:
     Raises:
         UserError: With file and row, for whatever is wrong with the files; or if the Hub cannot be reached.
     """
-    dataset = DATASETS[data.name]
-    folder, source = _find(data, dataset)
-    try:
-        parts = {name: part for name in PART_NAMES if (part := _read(folder, name, dataset)) is not None}
-    except OSError as error:
-        raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from None
+    parts, folder, source = read(data)
     if "train" not in parts:
         raise UserError(f"{folder}: holds no training part of {data.name}; {_LAYOUTS}")
     train, validation, test = (parts.get(name) for name in PART_NAMES)
@@ -125,14 +121,31 @@ def load(data: Data, needs_validation: bool = False) -> Parts:
     return Parts(train, validation, test, source, reported_as, shared)
 
 
+def read(data: LabelledData) -> tuple[dict[str, Part], Path, str]:
+    """Every part that the data set itself has, with labels; the folder it was read from; where that came from."""
+    dataset = DATASETS[data.name]
+    folder, source = find(data, dataset, "sample_pairs or sample_reviews")
+    try:
+        parts = {name: part for name in PART_NAMES if (part := _read(folder, name, dataset)) is not None}
+    except OSError as error:
+        raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from None
+    return parts, folder, source
+
+
 _LAYOUTS = (
     "known layouts: <part>.tsv, .csv, .jsonl or .parquet for the parts train, validation (dev) and test; "
     "msr_paraphrase_train.txt; aclImdb's train/pos and train/neg"
 )
 
 
-def _find(data: Data, dataset: Dataset) -> tuple[Path, str]:
-    """The folder to read and its description: the stated path, the NUTSHELL_DATA folder, this package, the Hub."""
+def find(data: LabelledData | TextData, dataset: Dataset | Text, embedded: str) -> tuple[Path, str]:
+    """The folder to read and its description: the stated path, the NUTSHELL_DATA folder, this package, the Hub.
+
+    Args:
+        data: Its name, path and revision.
+        dataset: Where the Hub keeps it.
+        embedded: What to take instead without a network, for the message.
+    """
     if data.path:
         folder, said = Path(data.path).expanduser(), "data.path"
     elif not dataset.repository:
@@ -143,7 +156,7 @@ def _find(data: Data, dataset: Dataset) -> tuple[Path, str]:
         revision = data.revision or dataset.revision
         instead = (
             f"without a network, name a local copy in data.path or put it in $NUTSHELL_DATA/{data.name}, "
-            "or take the embedded sample_pairs or sample_reviews"
+            f"or take the embedded {embedded}"
         )
         folder = hub.fetch(dataset.repository, revision, [f"{dataset.folder}/*.parquet"], "dataset", instead)
         return folder / dataset.folder, f"Hub {dataset.repository}@{revision}"

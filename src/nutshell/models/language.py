@@ -1,0 +1,64 @@
+"""What every language model here can do beyond its forward pass: say what each token costs, and draw exactly."""
+
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import GenerationMixin, LogitsProcessor, LogitsProcessorList
+
+
+class LanguageModel(GenerationMixin):
+    """Mixed into each causal model, before its stock class."""
+
+    def token_nats(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """The surprise at each token but the first, -ln p(token | tokens before it); call `eval()` first, or dropout
+        is in it.
+
+        The last token is only ever predicted, never fed: a row may be one token longer than the model's context.
+
+        Args:
+            input_ids: (batch, tokens).
+            attention_mask: (batch, tokens), 0 where a row is padded, left or right; None if none is.
+
+        Returns:
+            (batch, tokens - 1) nats, fp32; 0 where the token is padding, or the first after padding.
+        """
+        inputs = {"input_ids": input_ids[:, :-1]}
+        if attention_mask is not None:
+            inputs["attention_mask"] = attention_mask[:, :-1]
+            inputs["position_ids"] = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, :-1]
+        logits = self(**inputs, use_cache=False).logits.float()
+        nats = cross_entropy(logits.transpose(1, 2), input_ids[:, 1:], reduction="none")
+        if attention_mask is not None:
+            nats = nats * (attention_mask[:, 1:] * attention_mask[:, :-1])
+        return nats
+
+    def _get_logits_processor(self, *args, **kwargs) -> LogitsProcessorList:
+        """Stock order, but the draw comes last: after temperature, top-k, top-p and the like."""
+        processors = super()._get_logits_processor(*args, **kwargs)
+        processors.sort(key=lambda processor: isinstance(processor, Draw))
+        return processors
+
+
+class Draw(LogitsProcessor):
+    """Settles the next token of each row by that row's own random numbers, by inversion of the distribution function.
+
+    Stock sampling draws for the whole batch from one global state, so that a text depends on what else is in its
+    batch. Here it depends on the row's numbers alone: the scores that are handed back leave one token possible.
+
+    Args:
+        numbers: (batch, new tokens), uniform in [0, 1).
+        prompt_tokens: Tokens of the padded prompts.
+
+    Source: Devroye 1986, "Non-Uniform Random Variate Generation", section III.2.
+    """
+
+    def __init__(self, numbers: torch.Tensor, prompt_tokens: int):
+        self.numbers, self.prompt_tokens = numbers, prompt_tokens
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Scores (batch, vocab) that are 0 at the drawn token and -inf elsewhere."""
+        exact = torch.float32 if scores.device.type == "mps" else torch.float64  # the best that the device has
+        number = self.numbers[:, input_ids.shape[1] - self.prompt_tokens, None].to(scores.device, exact)
+        below = scores.to(exact).softmax(-1).cumsum(-1)
+        token = torch.searchsorted(below, number * below[:, -1:], right=True)
+        last = scores.shape[-1] - 1 - scores.isfinite().flip(-1).int().argmax(-1, keepdim=True)  # with a chance at all
+        return torch.full_like(scores, -torch.inf).scatter(-1, token.minimum(last), 0.0)

@@ -1,0 +1,66 @@
+"""What a run writes of itself, whole or not at all."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainingArguments
+
+from nutshell.experiment import dump
+
+
+class Record(TrainerCallback):
+    """Puts experiment.yaml into the folder when model and data have proved good and the work begins.
+
+    Args:
+        resolved: One seed's experiment, and how it was launched.
+        discard: Whether to remove what the folder holds, then and not before.
+    """
+
+    def __init__(self, resolved: dict[str, Any], discard: bool):
+        self.resolved, self.discard = resolved, discard
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Trainer calls this; a task that trains nothing calls `begin`."""
+        self.begin(args)
+
+    def begin(self, args: TrainingArguments) -> None:
+        """Writes experiment.yaml, on the main process."""
+        if args.process_index:
+            return
+        folder = Path(args.output_dir)
+        if self.discard and folder.exists():
+            aside = folder.with_name(f".{folder.name}.discarded")
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)  # at once: a kill leaves the old run whole or gone
+            shutil.rmtree(aside)
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / ".experiment.partial"
+        dump(self.resolved, partial)
+        partial.replace(folder / "experiment.yaml")
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Writes a JSON file whole or not at all; a figure that is no number is an error."""
+    _write(file, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_lines(file: Path, rows: list[dict[str, Any]]) -> None:
+    """Writes a JSON lines file whole or not at all."""
+    _write(file, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+
+
+def _write(file: Path, text: str) -> None:
+    partial = file.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(file)
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON lines file; none if it is not there."""
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []

@@ -1,0 +1,133 @@
+"""Continuing prompts through Trainer's predict path, so that accelerate's processes and precision apply."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, Trainer, TrainingArguments
+
+from nutshell import generation, metrics, models, progress
+from nutshell.config_keys import ARCHITECTURES
+from nutshell.data import documents, vocabularies
+from nutshell.data.tokens import load_tokenizer
+from nutshell.record import Record, write_lines
+from nutshell.schema import Generate
+
+
+class GenerateTrainer(Trainer):
+    """Trainer whose prediction is a continuation: what a batch holds is the places of its requests."""
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """Tokens and nats, (batch, max_new_tokens), and (batch,) the requests' places."""
+        places = inputs["places"].to(self.args.device)
+        asked = [self.asked[place] for place in places.tolist()]
+        shape = (len(asked), self.keys["max_new_tokens"])
+        tokens = torch.full(shape, generation.NOTHING, device=self.args.device)
+        nats = torch.zeros(shape, device=self.args.device)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            for group in generation.in_groups(asked, self.keys):
+                tokens[group], nats[group] = generation.extend(
+                    self.accelerator.unwrap_model(model),
+                    self.processing_class,
+                    [asked[place] for place in group],
+                    self.keys,
+                    self.args.seed,
+                )
+        return None, (tokens, nats), places
+
+
+def generate(experiment: Generate, args: TrainingArguments, resume: Path | None, record: Record) -> dict[str, Any]:
+    """Continues every prompt with one seed.
+
+    Args:
+        experiment: Whose `task` is generate.
+        args: Batch size, seed and the run's folder; samples.jsonl lands there.
+        resume: None: nothing is trained.
+        record: Notes in the folder that the run has begun.
+
+    Returns:
+        What metrics.json says of this run, but for provenance.
+
+    Raises:
+        UserError: Whatever is wrong with the model, a prompt or the settings.
+    """
+    checkpoint = models.find(experiment.model, ARCHITECTURES)
+    prompts = read_prompts(experiment)
+    model = models.load_causal(checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
+    keys, sampled = experiment.generation, bool(experiment.generation.get("do_sample"))
+    new_tokens = keys["max_new_tokens"]
+    asked = generation.requests(
+        prompts,
+        vocabularies.strict(load_tokenizer(checkpoint)[0]),
+        model.config.bos_token_id,
+        samples=experiment.samples_per_prompt if sampled else 0,
+        greedy=experiment.greedy or not sampled,
+        context=models.context(model.config.to_dict()),
+        new_tokens=new_tokens,
+    )
+    trainer = GenerateTrainer(
+        model,
+        args,
+        data_collator=lambda places: {"places": torch.tensor(places)},
+        processing_class=tokenizer,
+        callbacks=[record],
+    )
+    trainer.asked, trainer.keys = asked, keys
+    progress.install(trainer)
+    record.begin(args)
+    # Alike side by side: greedy ones together, then by length, so that little is padded.
+    order = sorted(range(len(asked)), key=lambda place: (asked[place].sample is not None, -len(asked[place].ids)))
+    result = trainer.predict(order)
+
+    (tokens, nats), places = result.predictions, result.label_ids.tolist()
+    rows = {
+        place: generation.row(asked[place], tokens[at], nats[at], tokenizer, new_tokens)
+        for at, place in enumerate(places)
+    }
+    if trainer.is_world_process_zero():
+        write_lines(Path(args.output_dir) / "samples.jsonl", [rows[place] for place in range(len(asked))])
+    texts = [[int(token) for token in line if token != generation.NOTHING] for line in tokens]
+    made, seconds = sum(map(len, texts)), result.metrics["test_runtime"]
+    values = {
+        "mean_nats": float(nats.sum(dtype="float64")) / max(1, made),
+        "distinct_1": metrics.distinct(texts, 1),
+        "distinct_2": metrics.distinct(texts, 2),
+        "repetition": metrics.repetition(texts),
+    }
+    better = {"mean_nats": None, "distinct_1": True, "distinct_2": True, "repetition": False}
+    ended = sum(row["ended"] == "finished" for row in rows.values())
+    return {
+        "evaluated_on": {
+            "part": "prompts",
+            "examples": len(asked),
+            "chose": False,
+            "text": f"{len(asked)} continuations of {len(prompts)} prompts, {ended} of them finished",
+        },
+        "metrics": {
+            name: {"value": value, "interval_95": None, "unit": metrics.UNITS[name], "higher_is_better": better[name]}
+            for name, value in values.items()
+        },
+        "data": {
+            "source": "the experiment" if isinstance(experiment.prompts, list) else experiment.prompts,
+            "examples": {"prompts": len(prompts)},
+            "sha256": {"prompts": hashlib.sha256(json.dumps(prompts).encode()).hexdigest()},
+        },
+        "parameters": {"all": model.num_parameters(), "trained": 0},
+        "training": None,
+        "generation": {"tokens": made, "seconds": seconds, "tokens_per_second": made / seconds},
+    }
+
+
+def read_prompts(experiment: Generate) -> list[str]:
+    """The prompts themselves, or each line of the file they are in but for blank ones.
+
+    Raises:
+        UserError: If the file cannot be read or holds none.
+    """
+    if isinstance(experiment.prompts, list):
+        return experiment.prompts
+    lines = documents.read_text(Path(experiment.prompts).expanduser()).splitlines()
+    return [line for line in lines if line.strip()]

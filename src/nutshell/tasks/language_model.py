@@ -1,0 +1,190 @@
+"""Training or fine-tuning a language model through Trainer, and measuring it as a compressor of unseen text."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from torch.nn.functional import pad
+from transformers import AutoTokenizer, Trainer, TrainerCallback, TrainingArguments, set_seed
+
+from nutshell import compressors, generation, metrics, models, progress
+from nutshell.data import blocks, vocabularies
+from nutshell.data.batches import PADDING, TextCollator
+from nutshell.data.prepared import Prepared, prepare, trains
+from nutshell.experiment import UserError
+from nutshell.record import Record, read_lines, write_lines
+from nutshell.schema import LanguageModel
+from nutshell.training import Training, evaluated_on
+
+
+class LanguageModelTrainer(Trainer):
+    """Trainer that evaluates to what each token costs, not to a mean of batches' means."""
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """Nats (batch, tokens - 1), 0 where nothing is scored, and (batch,) how many tokens are."""
+        inputs = self._prepare_inputs(inputs)
+        scored = inputs.pop("labels")[:, 1:] != PADDING
+        with torch.no_grad(), self.compute_loss_context_manager():
+            nats = self.accelerator.unwrap_model(model).token_nats(**inputs)
+        nats = torch.where(scored, nats, 0.0)
+        return None, pad(nats, (0, self.eval_tokens - nats.shape[1])), scored.sum(-1)
+
+
+def language_model(
+    experiment: LanguageModel, args: TrainingArguments, resume: Path | None, record: Record
+) -> dict[str, Any]:
+    """Trains one seed, unless no epoch is asked for, and measures it.
+
+    Args:
+        experiment: Whose `task` is language_model.
+        args: Its `training:` block with one seed and the run's folder; samples.jsonl and model/ land there.
+        resume: The checkpoint to go on from, or None.
+        record: Notes in the folder that the run has begun.
+
+    Returns:
+        What metrics.json says of this run, but for provenance.
+
+    Raises:
+        UserError: Whatever is wrong with model, text or settings, said before any training; or that training diverged.
+    """
+    training = Training(resume)
+    with args.main_process_first(desc="tokenizing"):
+        prepared = prepare(experiment)
+    parts, wanted = prepared.parts, experiment.data.block_tokens
+    stride = experiment.evaluation.stride or wanted
+    model, tokenizer = _model(experiment, prepared, training.finished, args.seed)
+    asked = _samples(experiment, prepared, model)
+    validation = parts.validation
+    trainer = LanguageModelTrainer(
+        model,
+        args,
+        data_collator=TextCollator(prepared.vocabulary.end_of_text),
+        train_dataset=blocks.blocks(prepared.streams["train"], wanted) if parts.train else None,
+        eval_dataset=blocks.windows(prepared.streams["validation"], wanted, wanted) if validation else None,
+        processing_class=tokenizer,
+        compute_metrics=lambda result: _figures(result, validation.size_bytes),
+        callbacks=[record, *([Samples(asked, experiment.generation, tokenizer)] if asked else [])],
+    )
+    trainer.eval_tokens = wanted
+    progress.install(trainer)
+    trained = trains(experiment)
+    if trained:
+        training.run(trainer)
+    else:
+        record.begin(args)
+
+    speed = training.speed(trainer, len(trainer.train_dataset), len(prepared.streams["train"])) if trained else None
+
+    part = getattr(parts, parts.reported)
+    measured = blocks.windows(prepared.streams[parts.reported], wanted, stride)
+    trainer.compute_metrics = None  # those above are of the validation part
+    result = trainer.predict(measured)
+    nats, tokens = result.predictions.sum(-1, dtype=numpy.float64), result.label_ids
+    values, ranges = _figures(result, part.size_bytes), metrics.causal_intervals(nats, tokens, part.size_bytes)
+    trainer.save_model(str(Path(args.output_dir) / "model"))
+    trainer.save_state()  # trainer_state.json, with the log history
+    return {
+        "evaluated_on": evaluated_on(parts, args, "documents"),
+        "intervals_over": "windows",
+        "metrics": {
+            name: {
+                "value": values[name],
+                "interval_95": interval,
+                "unit": metrics.UNITS[name],
+                "higher_is_better": False,
+            }
+            for name, interval in ranges.items()
+        },
+        "measured": {
+            "nats": float(nats.sum()),
+            "tokens": int(tokens.sum()),
+            "bytes": part.size_bytes,
+            "windows": len(measured),
+            "block_tokens": wanted,
+            "stride": stride,
+        },
+        "compressors": compressors.bits_per_byte(part.texts) if trainer.is_world_process_zero() else None,
+        "data": {
+            "source": parts.source,
+            "examples": {name: len(part) for name, part in parts.by_name().items()},
+            "bytes": {name: part.size_bytes for name, part in parts.by_name().items()},
+            "tokens": {name: len(stream) for name, stream in prepared.streams.items()},
+            "sha256": {name: part.digest() for name, part in parts.by_name().items()},
+            "left_out_of_train": parts.dropped,
+        },
+        "vocabulary": {"tokens": len(prepared.vocabulary), "sha256": prepared.vocabulary.digest},
+        "parameters": {"all": model.num_parameters(), "trained": model.num_parameters(only_trainable=True) * trained},
+        "training": speed,
+    }
+
+
+def _model(experiment: LanguageModel, prepared: Prepared, finished: Path | None, seed: int):
+    """The model, from a checkpoint or drawn from the seed, and its tokenizer."""
+    if prepared.checkpoint:
+        tokenizer = AutoTokenizer.from_pretrained(prepared.checkpoint, trust_remote_code=False)
+        return models.load_causal(finished or prepared.checkpoint), tokenizer
+    keys = dict(experiment.model.config)
+    architecture, end = keys.pop("model_type"), prepared.vocabulary.end_of_text
+    tokenizer = vocabularies.for_transformers(prepared.vocabulary, models.context(experiment.model.config))
+    if finished:
+        return models.load_causal(finished), tokenizer
+    set_seed(seed)  # the weights are drawn here
+    try:
+        config = models.CONFIGS()[architecture](
+            **keys, vocab_size=len(prepared.vocabulary), bos_token_id=end, eos_token_id=end
+        )
+        return models.MODELS()[architecture](config), tokenizer
+    except (ValueError, KeyError, TypeError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise UserError(f"model.config: no {architecture} can be made of it: {reason}") from None
+
+
+def _figures(result, size_bytes: int) -> dict[str, float]:
+    """Loss, perplexity and bits per byte of Trainer's (nats, tokens)."""
+    if not numpy.isfinite(result.predictions).all():
+        raise UserError("training diverged: a token's cost is not finite; try a lower training.learning_rate")
+    return metrics.causal(result.predictions, int(result.label_ids.sum()), size_bytes)
+
+
+def _samples(experiment: LanguageModel, prepared: Prepared, model) -> list[generation.Request]:
+    """The continuations of `samples:`, one of each prompt."""
+    if not experiment.samples:
+        return []
+    sampled = bool(experiment.generation.get("do_sample"))
+    return generation.requests(
+        experiment.samples,
+        prepared.vocabulary.tokenizer,
+        model.config.bos_token_id,
+        samples=int(sampled),
+        greedy=not sampled,
+        context=models.context(model.config.to_dict()),
+        new_tokens=experiment.generation["max_new_tokens"],
+    )
+
+
+class Samples(TrainerCallback):
+    """Continues the prompts of `samples:` at each evaluation and keeps the texts, with their step, in samples.jsonl."""
+
+    def __init__(self, asked: list[generation.Request], keys: dict[str, Any], tokenizer):
+        self.asked, self.keys, self.tokenizer = asked, keys, tokenizer
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Drops what a run that is resumed had written after its checkpoint."""
+        if state.is_world_process_zero:
+            file = Path(args.output_dir) / "samples.jsonl"
+            write_lines(file, [row for row in read_lines(file) if row["step"] <= state.global_step])
+
+    def on_evaluate(self, args, state, control, model=None, **kwargs):
+        """Continues every prompt on the main process."""
+        if not state.is_world_process_zero:
+            return
+        file, rows = Path(args.output_dir) / "samples.jsonl", []
+        trained, new_tokens = model.training, self.keys["max_new_tokens"]
+        model.eval()
+        with torch.random.fork_rng():  # stock sampling draws, though nothing comes of it
+            tokens, nats = generation.extend(model, self.tokenizer, self.asked, self.keys, args.seed)
+        model.train(trained)
+        for request, ids, costs in zip(self.asked, tokens.tolist(), nats.tolist(), strict=True):
+            rows.append({"step": state.global_step, **generation.row(request, ids, costs, self.tokenizer, new_tokens)})
+        write_lines(file, read_lines(file) + rows)
