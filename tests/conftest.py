@@ -33,6 +33,20 @@ model: {name: TINY}
 data: {name: sample_pairs, max_tokens: 64}
 training: {max_steps: 2, per_device_train_batch_size: 4, per_device_eval_batch_size: 64, eval_strategy: epoch}
 """
+TEXT_YAML = """\
+task: language_model
+seeds: [13]
+model: {name: CAUSAL}
+data: {name: text, path: STORIES, block_tokens: 16}
+training: {max_steps: 2, per_device_train_batch_size: 4, per_device_eval_batch_size: 8, eval_strategy: epoch}
+"""
+PROMPTS_YAML = """\
+task: generate
+seeds: [13]
+model: {name: CAUSAL}
+prompts: [Once, The cat sat on, "", A long prompt of more words]
+generation: {max_new_tokens: 8}
+"""
 SMALL_YAML = PAIRS_YAML.replace("name: sample_pairs,", "name: sample_pairs, path: SMALL,")
 
 
@@ -64,6 +78,40 @@ def small(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def causal(tmp_path_factory) -> dict[str, Path]:
+    """A checkpoint of each architecture of language models: random weights, 64 positions, bytes as tokens."""
+    import torch
+
+    from nutshell.data import vocabularies
+
+    vocabulary = vocabularies.of_bytes()
+    sizes = {
+        "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64},
+        "scratch": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 64},
+        "lstm": {"embedding_size": 16, "hidden_size": 32},
+    }
+    folders = {}
+    for name, model in models.MODELS().items():
+        ends = {"vocab_size": len(vocabulary), "bos_token_id": vocabulary.end_of_text, "initializer_range": 0.3}
+        torch.manual_seed(0)
+        made = model(model.config_class(**sizes[name], **ends, eos_token_id=vocabulary.end_of_text))
+        folders[name] = tmp_path_factory.mktemp(name)
+        made.save_pretrained(folders[name])
+        vocabularies.for_transformers(vocabulary, models.context(made.config.to_dict())).save_pretrained(folders[name])
+    return folders
+
+
+@pytest.fixture(scope="session")
+def stories(tmp_path_factory) -> Path:
+    """A folder of 30 short texts with letters of one to four bytes."""
+    folder = tmp_path_factory.mktemp("stories")
+    for number in range(30):
+        text = f"Story {number}.\nÜber den Fluß ging Nr. {number}, 猫 und 🐈 dazu; {'it rained. ' * (number % 4)}\n"
+        (folder / f"{number:02}.txt").write_text(text, encoding="utf-8")
+    return folder
+
+
 @pytest.fixture
 def real_data() -> Path:
     """The folder with real MRPC and IMDB that NUTSHELL_DATA names."""
@@ -73,13 +121,17 @@ def real_data() -> Path:
 
 
 @pytest.fixture
-def write(tmp_path, tiny, small):
-    """Writes an experiment file (TINY stands for the tiny checkpoint, SMALL for the few pairs); returns its path."""
+def write(tmp_path, tiny, small, causal, stories):
+    """Writes an experiment file (TINY stands for the tiny BERT, CAUSAL for the tiny GPT-2, SMALL for the few pairs,
+    STORIES for the short texts); returns its path."""
 
     def _write(text: str = PAIRS_YAML, name: str = "finetune/pairs.yaml") -> Path:
         file = tmp_path / "experiments" / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text.replace("TINY", str(tiny)).replace("SMALL", str(small)), encoding="utf-8")
+        places = {"TINY": tiny, "SMALL": small, "CAUSAL": causal["gpt2"], "STORIES": stories}
+        for word, place in places.items():
+            text = text.replace(word, str(place))
+        file.write_text(text, encoding="utf-8")
         return file
 
     return _write

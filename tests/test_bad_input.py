@@ -63,7 +63,10 @@ FILES = {
     "a token in training": (replaced("max_steps: 2", "hub_token: x"), ["hub_token does not belong", "leaked key"]),
     "the same seed twice": (replaced("[13]", "[13, 13]"), ["seeds: a seed stands in it twice"]),
     "no seeds": (replaced("seeds: [13]\n", ""), ["seeds is missing"]),
-    "unknown task": (replaced("task: classify", "task: clasify"), ["task: expected one of classify, language_model, generate, not 'clasify'"]),
+    "unknown task": (
+        replaced("task: classify", "task: clasify"),
+        ["task: expected one of classify, language_model, generate, not 'clasify'"],
+    ),
     "unknown data set": (replaced("sample_pairs", "sample_pear"), ["not 'sample_pear'; did you mean 'sample_pairs'?"]),
     "a branch, not a commit": (
         replaced("name: TINY", "name: a/b, revision: main"),

@@ -58,7 +58,9 @@ def test_predictions_stand_in_the_data_s_order(small, write, nutshell, tmp_path)
     nutshell("run", write(TRAINED))  # with grouping, which in stock Trainer shuffles predictions
     file = tmp_path / "outputs" / "finetune" / "pairs" / "seed-13" / "predictions.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()]
-    assert [row["label"] for row in rows] == sources.load(LabelledData(name="sample_pairs", path=str(small))).test.labels
+    assert [row["label"] for row in rows] == sources.load(
+        LabelledData(name="sample_pairs", path=str(small))
+    ).test.labels
 
 
 def test_the_same_seed_twice_is_the_same_to_the_last_digit(write, nutshell, result, tmp_path):

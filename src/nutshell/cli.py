@@ -15,9 +15,11 @@ USAGE = """\
 examples:
   nutshell run experiments/quickstart/pairs.yaml
   nutshell run experiments/finetune/mrpc.yaml training.num_train_epochs=1 --seed 7
+  nutshell run experiments/quickstart/language_model.yaml experiments/quickstart/prompts.yaml
   nutshell show experiments/finetune/imdb.yaml data.max_tokens=256
   accelerate launch --config_file accelerate_config.yaml -m nutshell run experiments/finetune/mrpc.yaml
 """
+MOST_SAMPLES = 24  # printed; samples.jsonl has all
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +61,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="nutshell",
-        description="Small, exact experiments with BERT on Hugging Face's Trainer: one YAML, one command, one number.",
+        description="Small, exact experiments with BERT and GPT-2 on Hugging Face's Trainer: one YAML, one command.",
         epilog=USAGE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -118,31 +120,54 @@ def _print_summary(summary: dict, output: Path) -> None:
     from nutshell.report import cells
 
     seeds = ", ".join(map(str, summary["seeds"]))
+    beside = []
+    if packed := summary.get("compressors"):
+        rates = ", ".join(f"{name} {bits:.4f}" for name, bits in packed.items())
+        beside = [f"bits per byte of the same text: {rates}"]
     table = Table(
         title=f"{summary['experiment']}  seed{'s' * (len(summary['seeds']) > 1)} {seeds}",
-        caption=f"{summary['evaluated_on']['text']}\n{output / summary['experiment']}",
+        caption="\n".join([summary["evaluated_on"]["text"], *beside, str(output / summary["experiment"])]),
     )
     for column in ("metric", "value", "95 % interval", "reference band", ""):
         table.add_column(column, justify="left" if column in ("metric", "") else "right")
     for row in cells(summary):
         table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 110).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    if summary["resolved"]["task"] == "generate":
+        _print_samples(output / summary["experiment"] / f"seed-{summary['seeds'][0]}" / "samples.jsonl", console)
+    console.print(table)
+
+
+def _print_samples(file: Path, console) -> None:
+    """The first seed's continuations: the prompt in bold, what follows it, and how it came about."""
+    from rich.text import Text
+
+    from nutshell.record import read_lines
+
+    for number, row in enumerate(read_lines(file)):
+        if number == MOST_SAMPLES:
+            console.print(f"... the rest is in {file}\n", highlight=False)
+            break
+        how = "greedy" if row["sample"] is None else f"sample {row['sample'] + 1}"
+        cost = "" if row["mean_nats"] is None else f", {row['mean_nats']:.2f} nats per token"
+        console.print(Text(f"{how}, {row['tokens']} tokens{cost}, {row['ended']}", style="dim"))
+        console.print(Text.assemble((row["prompt"], "bold"), row["continuation"], "\n"))
 
 
 def _show(experiment: Experiment, arguments: argparse.Namespace) -> None:
     from ruamel.yaml import YAML
     from ruamel.yaml.comments import CommentedMap
 
-    from nutshell import training_keys
-    from nutshell.data.datasets import DATASETS
+    from nutshell.data.datasets import DATASETS, TEXTS
     from nutshell.plan import plan
 
     shown = {
         key: CommentedMap(value) if isinstance(value, dict) else value for key, value in experiment.resolved().items()
     }
-    fallbacks = {"training": training_keys.defaults()}
-    if not experiment.data.path and not os.environ.get("NUTSHELL_DATA"):
-        fallbacks["data"] = {"revision": DATASETS[experiment.data.name].revision}
+    fallbacks = {"training": experiment.training_defaults()}
+    data = getattr(experiment, "data", None)
+    if data and not data.path and not os.environ.get("NUTSHELL_DATA"):
+        fallbacks["data"] = {"revision": (DATASETS if experiment.task == "classify" else TEXTS)[data.name].revision}
     for block, defaults in fallbacks.items():
         for key, value in defaults.items():
             if shown[block].get(key) is None:
@@ -153,11 +178,5 @@ def _show(experiment: Experiment, arguments: argparse.Namespace) -> None:
     yaml.dump(shown, sys.stdout)
     for seed in experiment.seeds:
         print(f"# results:  {arguments.output / experiment.place / f'seed-{seed}'}")
-    facts = plan(experiment)
-    about = "" if facts["exact"] else "about "
-    print("# examples:", ", ".join(f"{count:,} {name}" for name, count in facts["examples"].items()), end=" ")
-    print(f"({facts['source']}); the figure is of the {facts['reported_as']} part")
-    print(f"# steps:    {facts['steps']:,} of {facts['global_batch']} examples, processes: {facts['processes']}")
-    print(
-        f"# tokens:   {about}{facts['train_tokens']:,} in training, {about}{facts['eval_tokens']:,} in the final pass"
-    )
+    for line in plan(experiment):
+        print(f"# {line}")

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-ARCHITECTURES = ("gpt2", "scratch", "lstm")
 _FROM_TOKENIZER = "it follows from the tokenizer"
 REFUSED = {
     "vocab_size": f"{_FROM_TOKENIZER}; model.vocab_size is the size of one to be trained",
@@ -41,6 +40,8 @@ def check(block: Any) -> dict[str, Any]:
     """
     if not isinstance(block, dict):
         raise ValueError(f"expected a mapping with model_type and the keys of its config, not {block!r}")
+    from nutshell.models import ARCHITECTURES
+
     if block.get("model_type") not in ARCHITECTURES:
         raise ValueError(f"expected model_type: {', '.join(ARCHITECTURES)}, not {block.get('model_type')!r}")
     return schema(block["model_type"]).model_validate(block).model_dump(exclude_unset=True)

@@ -21,7 +21,7 @@ def disagreements(plain: dict[str, Any]) -> Iterator[Problem]:
     blocks = ("model", "data", "training", "evaluation", "generation", "reference")
     given = {key: block if isinstance(block := plain.get(key), dict) else {} for key in blocks}
     task = plain["task"]
-    directions = CAUSAL_DIRECTIONS
+    directions = CAUSAL_DIRECTIONS if task == "language_model" else None
     if task == "classify":
         dataset = DATASETS.get(str(given["data"].get("name")))
         directions = dataset.directions if dataset else None

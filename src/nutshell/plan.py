@@ -5,39 +5,79 @@ import os
 from typing import Any
 
 from nutshell import models, training_keys
-from nutshell.data import sources, tokens
-from nutshell.schema import Classify
+from nutshell.data import blocks, prepared, sources, tokens
+from nutshell.schema import Classify, Experiment, Generate, LanguageModel
 
 
-def plan(experiment: Classify) -> dict[str, Any]:
-    """Examples, steps and tokens of one seed, for the number of processes of this launch.
+def plan(experiment: Experiment) -> list[str]:
+    """Lines about one seed, for the number of processes of this launch: what is read, how many steps and tokens.
 
-    Returns:
-        examples: by part; reported_as: the part the figure will be of; steps and global_batch (examples a step);
-        train_tokens: over all epochs; eval_tokens: one pass over the reported part; exact: False if the tokens
-        are estimated from 300 examples of each part, because they are not in the cache yet.
+    Raises:
+        UserError: Whatever of model and data is found wrong without loading the weights.
     """
+    return {"classify": _classify, "language_model": _language_model, "generate": _generate}[experiment.task](
+        experiment
+    )
+
+
+def _classify(experiment: Classify) -> list[str]:
     training = training_keys.defaults() | experiment.training
     checkpoint = models.find_classifier(experiment, weights=False)
     evaluates = training["eval_strategy"] != "no" or training["eval_on_start"]
     parts = sources.load(experiment.data, needs_validation=evaluates)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    batch = training["per_device_train_batch_size"] * processes
-    steps = total_steps(len(parts.train), batch, training)
-    epochs = steps / total_steps(len(parts.train), batch, training | {"max_steps": -1, "num_train_epochs": 1.0})
+    epochs, said = _steps(len(parts.train), training, "examples")
     train, exact = tokens.count(parts.train, experiment.data, checkpoint)
     reported, also_exact = tokens.count(getattr(parts, parts.reported), experiment.data, checkpoint)
-    return {
-        "examples": {name: len(part) for name, part in parts.by_name().items()},
-        "source": parts.source,
-        "reported_as": parts.reported_as,
-        "processes": processes,
-        "global_batch": batch * training["gradient_accumulation_steps"],
-        "steps": steps,
-        "train_tokens": round(train * epochs),
-        "eval_tokens": reported,
-        "exact": exact and also_exact,
-    }
+    about = "" if exact and also_exact else "about "  # from 300 examples of each part, if they are not in the cache
+    return [
+        _read(parts, "examples"),
+        said,
+        f"tokens:   {about}{round(train * epochs):,} in training, {about}{reported:,} in the final pass",
+    ]
+
+
+def _language_model(experiment: LanguageModel) -> list[str]:
+    found = prepared.prepare(experiment, weights=False)
+    wanted, streams = experiment.data.block_tokens, found.streams
+    lines = [_read(found.parts, "documents")]
+    train = 0
+    if prepared.trains(experiment):
+        training = training_keys.defaults() | experiment.training
+        epochs, said = _steps(len(blocks.blocks(streams["train"], wanted)), training, f"blocks of {wanted} tokens")
+        train = round(epochs * len(streams["train"]))
+        lines.append(said)
+    reported = streams[found.parts.reported]
+    measured = blocks.windows(reported, wanted, experiment.evaluation.stride or wanted)
+    return [
+        *lines,
+        f"tokens:   {train:,} in training, {len(reported) - 1:,} measured in {len(measured):,} windows; "
+        f"vocabulary of {len(found.vocabulary):,}",
+    ]
+
+
+def _generate(experiment: Generate) -> list[str]:
+    from nutshell.tasks.generate import read_prompts
+
+    models.find(experiment.model, models.ARCHITECTURES, weights=False)
+    prompts, sampled = read_prompts(experiment), bool(experiment.generation.get("do_sample"))
+    each = experiment.samples_per_prompt * sampled + (experiment.greedy or not sampled)
+    most = experiment.generation["max_new_tokens"]
+    return [f"prompts:  {len(prompts):,}, {len(prompts) * each:,} continuations of at most {most:,} tokens"]
+
+
+def _read(parts, unit: str) -> str:
+    counts = ", ".join(f"{len(part):,} {name}" for name, part in parts.by_name().items())
+    return f"{unit + ':':<9} {counts} ({parts.source}); the figure is of the {parts.reported_as} part"
+
+
+def _steps(examples: int, training: dict[str, Any], unit: str) -> tuple[float, str]:
+    """Epochs, and the line about steps."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    batch = training["per_device_train_batch_size"] * processes
+    steps = total_steps(examples, batch, training)
+    epochs = steps / total_steps(examples, batch, training | {"max_steps": -1, "num_train_epochs": 1.0})
+    size = batch * training["gradient_accumulation_steps"]
+    return epochs, f"steps:    {steps:,} of {size} {unit}, processes: {processes}"
 
 
 def total_steps(examples: int, batch: int, training: dict[str, Any]) -> int:

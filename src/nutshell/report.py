@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-START, END = "<!-- results: written by `make results` -->", "<!-- end of results -->"
+START, END = "<!-- {}: written by `make results` -->", "<!-- end of {} -->"
 HEAD = "| experiment | metric | value | 95 % interval | published band | seeds | precision, device | wall time a seed |"
 
 
@@ -51,15 +51,46 @@ def markdown(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def renewed(text: str, table: str) -> str:
-    """A README's text with what stands between the two marks replaced by the table."""
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
-    if not (start and end):
-        raise SystemExit(f"the text lacks the line {START!r} or {END!r}")
-    return f"{before}{START}\n{table}\n{END}{after}"
+def compression(folder: Path) -> str:
+    """The table of stored language models beside everybody's compressors on the same text, in bits per byte."""
+    head = ["experiment", "parameters", "training tokens", "tokens a second", "perplexity", "bits per byte"]
+    summaries = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.rglob("*.json"))]
+    found = [summary for summary in summaries if "compressors" in summary]
+    packers = list(found[0]["compressors"]) if found else []
+    lines = ["| " + " | ".join(head + packers) + " |", "|" + " --- |" * len(head + packers)]
+    for summary in found:
+        means = {name: entry["mean"] for name, entry in summary["metrics"].items()}
+        rate = summary["tokens_per_second"]
+        row = [
+            f"`{summary['experiment']}`",
+            f"{summary['parameters']['all']:,}",
+            f"{summary.get('training_tokens', 0):,}",
+            f"{rate:,.0f}" if rate else "",
+            f"{means['perplexity']:.2f}",
+            f"**{means['bits_per_byte']:.3f}**",
+            *(f"{bits:.3f}" for bits in summary["compressors"].values()),
+        ]
+        lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines)
+
+
+def renewed(text: str, tables: dict[str, str]) -> str:
+    """A README's text with what stands between each name's two marks replaced by its table."""
+    for name, table in tables.items():
+        first, last = START.format(name), END.format(name)
+        before, start, rest = text.partition(first)
+        _, end, after = rest.partition(last)
+        if not (start and end):
+            raise SystemExit(f"the text lacks the line {first!r} or {last!r}")
+        text = f"{before}{first}\n{table}\n{last}{after}"
+    return text
+
+
+def tables(folder: Path) -> dict[str, str]:
+    """Every table of a README, by name."""
+    return {"results": markdown(folder), "compression": compression(folder)}
 
 
 if __name__ == "__main__":
     readme, results = map(Path, sys.argv[1:])
-    readme.write_text(renewed(readme.read_text(encoding="utf-8"), markdown(results)), encoding="utf-8")
+    readme.write_text(renewed(readme.read_text(encoding="utf-8"), tables(results)), encoding="utf-8")

@@ -148,6 +148,7 @@ def summarize(experiment: Experiment, home: Path) -> dict[str, Any]:
         "wall_seconds": math.fsum(place["wall_seconds"] for place in places),
         "resumed": any(block.get("resumed_from_step") for block in blocks),
         **{key: math.fsum(values) / len(values) if values else None for key, values in rates.items()},
+        **({"training_tokens": first["training"]["tokens"]} if first["training"] else {}),
         **{key: first[key] for key in ("measured", "compressors") if key in first},
         **{key: _listed(place[key] for place in places) for key in ("device", "mixed_precision", "processes")},
         "commits": sorted(commits),

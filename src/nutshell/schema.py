@@ -154,6 +154,11 @@ class Experiment(Strict):
         """What `training:` may hold."""
         return training_keys.schema()
 
+    @classmethod
+    def training_defaults(cls) -> dict[str, Any]:
+        """What each key of `training:` falls back to."""
+        return {name: field.default for name, field in cls.training_schema().model_fields.items()}
+
 
 class Classify(Experiment):
     """Fine-tunes a classifier."""

@@ -7,7 +7,6 @@ from typing import Any
 import numpy
 
 from nutshell import models, training_keys
-from nutshell.config_keys import ARCHITECTURES
 from nutshell.data import blocks, documents, vocabularies
 from nutshell.data.documents import TextParts
 from nutshell.data.vocabularies import Vocabulary
@@ -49,7 +48,7 @@ def prepare(experiment: LanguageModel, weights: bool = True) -> Prepared:
     """
     settings = training_keys.defaults() | experiment.training
     model, wanted = experiment.model, experiment.data.block_tokens
-    checkpoint = models.find(model, ARCHITECTURES, weights) if model.name else None
+    checkpoint = models.find(model, models.ARCHITECTURES, weights) if model.name else None
     config: dict[str, Any] = models.read_config(checkpoint) if checkpoint else model.config
     context = models.context(config)
     if context is not None and wanted > context:

@@ -19,6 +19,9 @@ WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
+ARCHITECTURES = ("gpt2", "scratch", "lstm")  # of language models
+
+
 def CONFIGS() -> dict[str, type]:
     """The config class of each architecture that a language model can have."""
     return {architecture: model.config_class for architecture, model in MODELS().items()}

@@ -9,7 +9,6 @@ import torch
 from transformers import AutoTokenizer, Trainer, TrainingArguments
 
 from nutshell import generation, metrics, models, progress
-from nutshell.config_keys import ARCHITECTURES
 from nutshell.data import documents, vocabularies
 from nutshell.data.tokens import load_tokenizer
 from nutshell.record import Record, write_lines
@@ -53,7 +52,7 @@ def generate(experiment: Generate, args: TrainingArguments, resume: Path | None,
     Raises:
         UserError: Whatever is wrong with the model, a prompt or the settings.
     """
-    checkpoint = models.find(experiment.model, ARCHITECTURES)
+    checkpoint = models.find(experiment.model, models.ARCHITECTURES)
     prompts = read_prompts(experiment)
     model = models.load_causal(checkpoint)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
