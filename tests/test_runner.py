@@ -235,7 +235,7 @@ def test_held_out_of_mrpc_its_own_validation_part_is_named(write, nutshell, resu
         "part": "validation",
         "examples": 4,
         "chose": False,
-        "note": "touched once, after training",
+        "text": "4 examples of the validation part, touched once, after training",
     }
 
 
@@ -263,7 +263,7 @@ def test_the_best_epoch_is_kept(write, nutshell, result):
     ).replace("eval_strategy: epoch", "eval_strategy: steps")
     assert nutshell("run", write(text))[0] == 0
     assert result()["training"]["best_checkpoint"] in {"checkpoint-2", "checkpoint-4", "checkpoint-6"}
-    assert result()["evaluated_on"]["note"] == "touched once, after training"
+    assert result()["evaluated_on"]["text"].endswith("touched once, after training")
 
 
 def test_frozen_layers_do_not_move(tiny, write, nutshell, result, tmp_path):

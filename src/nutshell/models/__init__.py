@@ -56,13 +56,14 @@ def find(model: Checkpoint | Causal, architectures: Sequence[str], weights: bool
             not what its digest promises.
     """
     if model.revision:
-        instead = "without a network, name a local folder in model.name, or take the embedded minilm"
+        instead = "without a network, name a local folder in model.name"
+        instead += ", or take the embedded minilm" * ("bert" in architectures)
         files = SMALL_FILES + WEIGHTS * weights
         folder = hub.fetch(model.name, model.revision, files, "model", instead)
     elif model.name == "minilm":
         folder = _minilm(weights)
     else:
-        folder = _local(model.name)
+        folder = _local(model.name, "; embedded is minilm" * ("bert" in architectures))
     config = read_config(folder)
     if config.get("model_type") not in architectures:
         runs = ", ".join(architectures)
@@ -116,13 +117,13 @@ def context(config: dict[str, Any]) -> int | None:
     return config.get("n_positions", config.get("max_position_embeddings", 1024))  # 1,024 is both classes' default
 
 
-def _local(name: str) -> Path:
+def _local(name: str, embedded: str) -> Path:
     """A checkpoint's folder, an earlier run's, or that of its only seed."""
     folder = Path(name).expanduser()
     if not folder.is_dir():
         raise UserError(
             f"model.name: {name} is no folder here; if it is an earlier run's, run that first; if it is a name on the "
-            "Hub, add model.revision, the commit it is pinned to; embedded is minilm"
+            f"Hub, add model.revision, the commit it is pinned to{embedded}"
         )
     if (folder / "config.json").exists():
         return folder

@@ -1,0 +1,195 @@
+"""The language models: what the wrapper mends, what each token costs, what every one of the three must hold."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import AutoTokenizer, GPT2LMHeadModel, Trainer, TrainingArguments
+
+from nutshell import models
+from nutshell.data.batches import TextCollator
+from nutshell.models.gpt2 import Gpt2LanguageModel
+from tests.conftest import ROOT
+
+ALL = pytest.mark.parametrize("name", ["gpt2", "scratch", "lstm"])
+
+
+def rows(*lengths: int) -> list:
+    """Rows of random tokens, everything in them to be predicted."""
+    generator = torch.Generator().manual_seed(1)
+    return [(torch.randint(0, 257, (length,), generator=generator).numpy(), length) for length in lengths]
+
+
+def logged(model_class, folder, output, batch, accumulation, lengths=(9, 3, 7, 2, 8, 5, 4, 6)):
+    """Loss and gradient norm of one step of Trainer over rows of several lengths."""
+    model = model_class.from_pretrained(folder, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
+    args = TrainingArguments(
+        output_dir=str(output),
+        max_steps=1,
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=accumulation,
+        learning_rate=0.0,
+        max_grad_norm=1e9,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        use_cpu=True,
+        disable_tqdm=True,
+        train_sampling_strategy="sequential",
+    )
+    trainer = Trainer(model, args, train_dataset=rows(*lengths), data_collator=TextCollator(256))
+    trainer.train()
+    first = trainer.state.log_history[0]
+    return first["loss"], first["grad_norm"]
+
+
+def brute_force(model, lengths=(9, 3, 7, 2, 8, 5, 4, 6)) -> float:
+    """The mean cost of every token that has one before it, a row at a time, without padding."""
+    nats, count = 0.0, 0
+    for ids, _ in rows(*lengths):
+        ids = torch.from_numpy(ids)
+        with torch.no_grad():
+            logits = model(ids[None]).logits[0]
+        nats += cross_entropy(logits[:-1], ids[1:], reduction="sum").item()
+        count += len(ids) - 1
+    return nats / count
+
+
+def test_the_training_loss_is_the_mean_over_predicted_tokens(causal, tmp_path):
+    expected = brute_force(models.load_causal(causal["gpt2"]).eval())
+    found = [logged(Gpt2LanguageModel, causal["gpt2"], tmp_path, *sizes) for sizes in ((8, 1), (2, 4), (1, 8))]
+    for loss, norm in found:
+        assert loss == pytest.approx(expected, rel=1e-4)
+        assert norm == pytest.approx(found[0][1], rel=1e-4)
+
+
+def test_upstream_still_needs_the_mend(causal, tmp_path):
+    """When this fails, transformers counts predicted tokens by itself and the wrapper's line can go."""
+    lengths = (8,) * 8
+    expected = brute_force(models.load_causal(causal["gpt2"]).eval(), lengths)
+    loss, _ = logged(GPT2LMHeadModel, causal["gpt2"], tmp_path, 8, 1, lengths)
+    assert loss == pytest.approx(7 / 8 * expected, rel=1e-4)
+
+
+@ALL
+def test_token_nats_against_one_row_at_a_time(name, causal):
+    model = models.load_causal(causal[name]).eval()
+    lengths = [7, 2, 5]
+    for left in (False, True):
+        ids, mask = torch.full((3, 9), 256), torch.zeros(3, 9, dtype=torch.long)
+        for row, (tokens, length) in enumerate(rows(*lengths)):
+            place = slice(9 - length, None) if left else slice(length)
+            ids[row, place], mask[row, place] = torch.from_numpy(tokens), 1
+        with torch.no_grad():
+            nats = model.token_nats(ids, mask)
+        assert nats.shape == (3, 8) and nats.dtype == torch.float32
+        for row, (tokens, length) in enumerate(rows(*lengths)):
+            tokens = torch.from_numpy(tokens)
+            with torch.no_grad():
+                expected = cross_entropy(model(tokens[None]).logits[0, :-1], tokens[1:], reduction="none")
+            real = nats[row, 9 - length :] if left else nats[row, : length - 1]
+            assert torch.allclose(real, expected, atol=1e-5)
+            assert nats[row].count_nonzero() == length - 1
+
+
+@ALL
+def test_token_nats_reach_one_token_beyond_the_context(name, causal):
+    model = models.load_causal(causal[name]).eval()
+    ids = torch.from_numpy(rows(65)[0][0])[None]
+    with torch.no_grad():
+        assert model.token_nats(ids).shape == (1, 64)
+
+
+@ALL
+def test_a_later_token_never_changes_an_earlier_logit(name, causal):
+    model = models.load_causal(causal[name]).eval()
+    ids = torch.from_numpy(rows(20)[0][0])[None]
+    with torch.no_grad():
+        whole = model(ids).logits
+        for place in (5, 12, 19):
+            other = ids.clone()
+            other[0, place] = (other[0, place] + 1) % 257
+            changed = model(other).logits
+            assert torch.equal(changed[:, :place], whole[:, :place])
+            assert not torch.equal(changed[:, place], whole[:, place])
+
+
+def padded(prompts: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    width = max(map(len, prompts))
+    ids = torch.stack([torch.cat([torch.full((width - len(p),), 256), p]) for p in prompts])
+    mask = torch.stack([torch.arange(width) >= width - len(p) for p in prompts]).long()
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+@ALL
+@pytest.mark.parametrize("beams", [1, 2])
+def test_continuing_a_padded_batch_is_continuing_one_by_one(name, beams, causal):
+    model = models.load_causal(causal[name]).eval()
+    prompts = [torch.from_numpy(ids) for ids, _ in rows(3, 11, 6, 1)]
+    settings = {"max_new_tokens": 12, "do_sample": False, "num_beams": beams, "pad_token_id": 256, "min_new_tokens": 12}
+    together = model.generate(**padded(prompts), **settings)[:, 11:]
+    for row, prompt in enumerate(prompts):
+        for use_cache in (True, False):
+            alone = model.generate(
+                prompt[None], attention_mask=torch.ones(1, len(prompt)), use_cache=use_cache, **settings
+            )
+            assert together[row].tolist() == alone[0, len(prompt) :].tolist()
+
+
+FRESH = """
+import sys, torch, nutshell
+from transformers import AutoModelForCausalLM, AutoTokenizer
+for folder in sys.argv[1:]:
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    ids = tokenizer("Ein Fluß, 猫.", return_tensors="pt").input_ids
+    with torch.no_grad():
+        torch.save(model(ids).logits, folder + "/logits.pt")
+    print(type(model).__name__, ids.shape[1])
+"""
+
+
+def test_a_fresh_process_loads_each_through_the_auto_classes(causal, tmp_path):
+    folders = []
+    for name, folder in causal.items():
+        model = models.load_causal(folder).eval()
+        model.save_pretrained(tmp_path / name)
+        for file in folder.glob("token*"):
+            (tmp_path / name / file.name).write_bytes(file.read_bytes())
+        folders.append(tmp_path / name)
+    done = subprocess.run(
+        [sys.executable, "-c", FRESH, *map(str, folders)],
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    said = [line.split() for line in done.stdout.splitlines()]
+    assert said == [["GPT2LMHeadModel", "15"], ["ScratchForCausalLM", "15"], ["LstmForCausalLM", "15"]]
+    for name, folder in zip(causal, folders, strict=True):
+        ids = AutoTokenizer.from_pretrained(folder)("Ein Fluß, 猫.", return_tensors="pt").input_ids
+        with torch.no_grad():
+            assert torch.equal(torch.load(folder / "logits.pt"), models.load_causal(causal[name]).eval()(ids).logits)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import nutshell",
+        "import nutshell.models.gpt2",
+        "import nutshell.models.scratch",
+        "from transformers import AutoModelForCausalLM; import nutshell",
+        "import nutshell; from transformers import pipeline",
+    ],
+)
+def test_the_auto_classes_know_ours_whatever_was_imported_first(first):
+    then = """
+from transformers import AutoConfig, AutoModelForCausalLM
+for name in ("scratch", "lstm"):
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(name, vocab_size=9, hidden_size=12, num_hidden_layers=1))
+"""
+    done = subprocess.run([sys.executable, "-c", first + then], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
