@@ -67,7 +67,7 @@ def test_what_is_held_out_of_few_documents_is_no_more_than_asked_for(name, tmp_p
 def test_many_documents_are_held_out_whole(stories):
     everything = [file.read_text(encoding="utf-8") for file in sorted(stories.iterdir())]
     parts = load(stories, evaluates=True)
-    assert sorted(sum(texts(parts).values(), [])) == sorted(everything)
+    assert sorted(text for part in texts(parts).values() for text in part) == sorted(everything)
     for part in parts.by_name().values():
         assert part.texts == [text for text in everything if text in part.texts]  # in the order they came in
     size = sum(len(text.encode()) for text in everything)
@@ -91,10 +91,8 @@ def test_no_part_that_a_text_brings_is_more_than_asked_for(part, tmp_path):
 def test_the_division_is_the_same_on_every_call(stories):
     first = load(stories, evaluates=True)
     assert texts(load(stories, evaluates=True)) == texts(first)
-    assert load(stories, train_bytes=400, evaluates=True).validation.digest() == first.validation.digest()
-    assert {part.digest() for part in first.by_name().values()} == {
-        part.digest() for part in load(stories, evaluates=True).by_name().values()
-    }
+    assert load(stories, train_bytes=400, evaluates=True).validation.texts == first.validation.texts
+    assert len({part.digest() for part in first.by_name().values()}) == 3
 
 
 def test_what_is_measured_hangs_on_nothing_but_its_own_size(stories):

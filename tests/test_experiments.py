@@ -14,10 +14,10 @@ FILES = sorted((ROOT / "experiments").rglob("*.yaml"))
 
 @pytest.fixture(scope="module")
 def local_copies(tmp_path_factory):
-    """A little MRPC and IMDB in their original layouts, made of the embedded samples."""
+    """A little MRPC, IMDB and WikiText-2 in their original layouts, made of the embedded samples."""
     folder = tmp_path_factory.mktemp("data")
-    (folder / "mrpc").mkdir()
-    (folder / "imdb").mkdir()
+    for name in ("mrpc", "imdb", "wikitext2"):
+        (folder / name).mkdir()
     pairs, reviews = (sources.load(LabelledData(name=f"sample_{kind}")) for kind in ("pairs", "reviews"))
     for name, part in (("train", pairs.train), ("dev", pairs.validation)):
         lines = ["Quality\t#1 ID\t#2 ID\t#1 String\t#2 String"]
@@ -26,37 +26,86 @@ def local_copies(tmp_path_factory):
     for name, part in (("train", reviews.train), ("test", reviews.test)):
         columns = {"text": [text for (text,) in part.texts[:24]], "label": part.labels[:24]}
         pyarrow.parquet.write_table(pyarrow.table(columns), folder / "imdb" / f"{name}.parquet")
+    for name in ("train", "valid", "test"):
+        text = "".join(f" \n = Chapter = \n \n The {name} part , {n} of it . \n" for n in range(20))
+        (folder / "wikitext2" / f"wiki.{name}.raw").write_text(text, encoding="utf-8")
     return folder
 
 
+SIZES = {
+    "gpt2": {"n_layer": 1, "n_embd": 8, "n_head": 2, "n_positions": 64},
+    "scratch": {"num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 2, "max_position_embeddings": 64},
+    "lstm": {"num_hidden_layers": 1, "embedding_size": 8, "hidden_size": 8},
+}
+
+
+def smaller(experiment, tiny, causal) -> dict:
+    """What makes an experiment's steps short, and nothing else."""
+    if experiment.task == "generate":
+        return {"model.name": causal["gpt2"], "model.revision": "null", "generation.max_new_tokens": 8}
+    if experiment.task == "classify":
+        trainable = experiment.model.trainable
+        return {
+            "model.name": tiny,
+            "model.revision": "null",
+            "model.trainable": "last_1" if trainable.startswith("last") else trainable,
+            "data.max_tokens": 32,
+            "data.train_examples": 12,
+            "data.validation_examples": 4 if experiment.data.validation_examples else "null",
+            "training.max_steps": 2,
+            "training.per_device_train_batch_size": 2,
+        }
+    keys = {"data.block_tokens": 32, "data.validation_bytes": 500, "data.test_bytes": 500, "evaluation.stride": 16}
+    if experiment.model.config:
+        keys |= {f"model.config.{key}": size for key, size in SIZES[experiment.model.config["model_type"]].items()}
+        keys |= {"model.vocab_size": 280} if experiment.model.vocab_size else {}
+    else:
+        keys |= {"model.name": causal["gpt2"], "model.revision": "null"}
+    if experiment.samples:
+        keys |= {"generation.max_new_tokens": 8}
+    if experiment.training.get("num_train_epochs") == 0:
+        return keys
+    return keys | {"training.max_steps": 2, "training.per_device_train_batch_size": 2, "data.train_bytes": 4000}
+
+
 def test_all_are_found():
-    assert len(FILES) == 8
-    assert len({load(file).place for file in FILES}) == 8
+    assert len(FILES) == 17
+    assert len({load(file).place for file in FILES}) == 17
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
-def test_two_steps(file, tiny, local_copies, nutshell, result, monkeypatch):
+def test_two_steps(file, tiny, causal, local_copies, nutshell, result, monkeypatch):
     monkeypatch.setenv("NUTSHELL_DATA", str(local_copies))
     experiment = load(file)
-    smaller = {
-        "model.name": tiny,
-        "model.revision": "null",
-        "model.trainable": "last_1" if experiment.model.trainable.startswith("last") else experiment.model.trainable,
-        "data.max_tokens": 32,
-        "data.train_examples": 12,
-        "training.max_steps": 2,
-        "training.per_device_train_batch_size": 2,
-        "data.validation_examples": 4 if experiment.data.validation_examples else "null",
-    }
-    words = [f"{key}={value}" for key, value in smaller.items()]
+    changed = smaller(experiment, tiny, causal)
+    words = [f"{key}={value}" for key, value in changed.items()]
     code, out, err = nutshell("run", file, *words, "--seed", experiment.seeds[0])
     assert code == 0, err
     found = result(str(experiment.place), experiment.seeds[0])
-    assert found["training"]["steps"] == 2
-    for name in experiment.reference.bands() if experiment.reference else ():
+    if "training.max_steps" in changed:
+        assert found["training"]["steps"] == 2
+    else:
+        assert found["training"] is None
+    reference = getattr(experiment, "reference", None)
+    for name in reference.bands() if reference else ():
         assert name in out
-    for key in experiment.training.keys() - {"per_device_train_batch_size"}:
+    for key in experiment.training.keys() - {"per_device_train_batch_size", "max_steps"}:
         assert found["experiment"]["training"][key] == experiment.training[key]
+
+
+def test_the_small_models_are_one_comparison():
+    """The same text, tokens and training but for the learning rate; parameters within 5 %."""
+    from nutshell import models
+
+    found = [load(ROOT / f"experiments/language_model/small_{name}.yaml") for name in SIZES]
+    assert len({str(e.data) for e in found}) == len({e.model.vocab_size for e in found}) == 1
+    assert len({str({**e.training, "learning_rate": None}) for e in found}) == 1
+    sizes = []
+    for experiment in found:
+        keys = {**experiment.model.config, "vocab_size": experiment.model.vocab_size}
+        architecture = keys.pop("model_type")
+        sizes.append(models.MODELS()[architecture](models.CONFIGS()[architecture](**keys)).num_parameters())
+    assert max(sizes) <= 1.05 * min(sizes)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, SMALL_YAML
+from tests.conftest import PROMPTS_YAML, ROOT, SMALL_YAML, TEXT_YAML
 
 pytestmark = pytest.mark.slow
 
@@ -198,3 +198,79 @@ def test_a_terminal_shows_a_bar(write, tmp_path):
     assert process.wait() == 0
     text = said.decode()
     assert "2/2 [" in text and "100%|" in text and "step 1/2  epoch" in text and "{" not in text
+
+
+LANGUAGE = TEXT_YAML.replace("max_steps: 2", "max_steps: 12, learning_rate: 1e-3, logging_steps: 1").replace(
+    "model: {name: CAUSAL}",
+    "model: {config: {model_type: MODEL}, tokenizer: bytes}",
+)
+SIZES = {
+    "gpt2": "gpt2, n_embd: 32, n_layer: 2, n_head: 2, n_positions: 32, resid_pdrop: 0, embd_pdrop: 0, attn_pdrop: 0",
+    "scratch": "scratch, hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, dropout: 0",
+    "lstm": "lstm, embedding_size: 16, hidden_size: 32, dropout: 0",
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_two_processes_train_a_language_model_as_one(name, write, tmp_path):
+    file = write(LANGUAGE.replace("MODEL", SIZES[name]), "finetune/pairs.yaml")
+    one, two = tmp_path / "one", tmp_path / "two"
+    finish(NUTSHELL, "run", file, "--output", one)
+    words = ["training.per_device_train_batch_size=2", "training.per_device_eval_batch_size=3"]
+    finish([*LAUNCH, "--num_processes", "2", "-m", "nutshell"], "run", file, *words, "--output", two)
+    curves = []
+    for output in (one, two):
+        history = read(output, "trainer_state.json")["log_history"]
+        curves.append([(e["step"], e.get("loss"), e.get("grad_norm"), e.get("eval_loss")) for e in history[:-1]])
+    assert len(curves[0]) == len(curves[1]) > 12
+    for whole, split in zip(*curves, strict=True):
+        assert [v or 0 for v in whole] == pytest.approx([v or 0 for v in split], rel=2e-4)
+    first, second = read(one)["measured"], read(two)["measured"]
+    assert first["nats"] == pytest.approx(second["nats"], rel=1e-4)
+    assert {**first, "nats": 0} == {**second, "nats": 0}
+    assert read(two)["provenance"]["processes"] == 2
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_two_processes_continue_prompts_as_one(name, causal, write, tmp_path):
+    text = PROMPTS_YAML.replace("CAUSAL", str(causal[name])).replace(" 8}", " 20, do_sample: true}")
+    file = write(text + "samples_per_prompt: 3\ngreedy: true\n", "finetune/pairs.yaml")  # 16 rows, and 13 of them
+    for words in ([], ["samples_per_prompt=2", "prompts=[Once, A cat, '', It, So]"]):
+        found = []
+        for number, command in enumerate((NUTSHELL, [*LAUNCH, "--num_processes", "2", "-m", "nutshell"])):
+            output = tmp_path / f"{len(words)}{number}"
+            batch = f"training.per_device_eval_batch_size={(8, 3)[number]}"
+            finish(command, "run", file, *words, batch, "--output", output)
+            rows = read(output, "samples.jsonl")
+            found.append([{**row, "mean_nats": round(row["mean_nats"] or 0, 3)} for row in rows])
+        assert found[0] == found[1] and len(found[0]) == (15 if words else 16)
+
+
+def test_sixteen_prompts_together_are_three_times_as_fast_as_one_by_one(tmp_path):
+    """In one process, in turn, the median of three; GPT-2 at a third of its depth, random weights."""
+    timing = """
+import statistics, sys, time, torch
+from transformers import GPT2Config, logging
+from nutshell import generation
+from nutshell.models.gpt2 import Gpt2LanguageModel
+logging.set_verbosity_error()
+torch.manual_seed(0)
+model = Gpt2LanguageModel(GPT2Config(n_layer=4)).eval()
+asked = [generation.Request(str(n), list(range(100, 108 + n)), 0) for n in range(16)]
+keys = {"max_new_tokens": 24, "min_new_tokens": 24, "do_sample": True}
+rates = {1: [], 16: []}
+for turn in range(4):
+    for size in rates:
+        began = time.perf_counter()
+        for first in range(0, 16, size):
+            with torch.no_grad():
+                generation.extend(model, None, asked[first : first + size], keys, 13)
+        if turn:
+            rates[size].append(16 * 24 / (time.perf_counter() - began))
+print(statistics.median(rates[16]) / statistics.median(rates[1]), rates)
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", timing], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "2"}
+    )
+    assert process.returncode == 0, process.stderr
+    assert float(process.stdout.split()[0]) >= 3, process.stdout

@@ -69,7 +69,7 @@ def device_name(args: TrainingArguments) -> str:
 def _git(*words: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), *words],
+            ["git", "--no-optional-locks", "-C", str(Path(__file__).parent), *words],
             capture_output=True,
             text=True,
             check=True,
