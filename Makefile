@@ -15,8 +15,10 @@ install: .venv/.installed  ## .venv with the pinned packages
 	$(BIN)/pip install --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-quickstart: install  ## fine-tune a small BERT on the embedded pairs and reviews, no network
-	$(BIN)/nutshell run experiments/quickstart/pairs.yaml experiments/quickstart/reviews.yaml
+QUICKSTART := $(addprefix experiments/quickstart/,pairs.yaml reviews.yaml language_model.yaml prompts.yaml)
+
+quickstart: install  ## fine-tune a small BERT, train a small GPT-2 and prompt it, on embedded text, no network
+	$(BIN)/nutshell run $(QUICKSTART)
 
 test: install  ## fast tests: off line, on the CPU
 	$(BIN)/pytest -m "not slow"

@@ -7,7 +7,7 @@ import shlex
 from nutshell import cli
 from nutshell.data import sources
 from nutshell.experiment import load
-from nutshell.report import cells, markdown, renewed
+from nutshell.report import cells, renewed, tables
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -15,7 +15,7 @@ RESULTS = ROOT / "experiments" / "results"
 
 
 def test_the_results_table_is_the_stored_results():
-    assert renewed(README, markdown(RESULTS)) == README, "run `make results`"
+    assert renewed(README, tables(RESULTS)) == README, "run `make results`"
 
 
 def test_stored_results_are_of_experiments_that_exist():
