@@ -75,7 +75,6 @@ def test_the_text_can_be_had_back(text, kind, cache):
             normalizers.Replace(Regex("$"), "?"),
             "es war",
             "'' comes back as '?'",
-            marks=pytest.mark.xfail(strict=True, reason="BUG: blocks._write, where a text comes back longer"),
         ),
     ],
 )

@@ -4,6 +4,7 @@ import pytest
 from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer
 
+from nutshell import models
 from nutshell.data import blocks, documents, prepared, vocabularies
 from nutshell.data.documents import Documents
 from nutshell.experiment import UserError, load
@@ -161,8 +162,11 @@ def test_to_be_saved_leaves_the_tokenizer_as_it_is(limit):
 
 
 def test_a_checkpoint_s_tokenizer_is_read_as_strictly(causal):
-    vocabulary = vocabularies.of_checkpoint(causal["gpt2"], 256)
+    config = models.read_config(causal["gpt2"])
+    vocabulary = vocabularies.of_checkpoint(causal["gpt2"], config)
     for text in (*ODD, "Es endet <|endoftext|> nicht."):
         assert vocabulary.tokenizer.encode(text).ids == vocabularies.of_bytes().tokenizer.encode(text).ids
-    with pytest.raises(UserError, match="its config names no eos_token_id"):
-        vocabularies.of_checkpoint(causal["gpt2"], None)
+    with pytest.raises(UserError, match="its eos_token_id is None, but one token must end a document"):
+        vocabularies.of_checkpoint(causal["gpt2"], config | {"eos_token_id": None})
+    with pytest.raises(UserError, match="its tokenizer has 257 tokens, its model 256"):
+        vocabularies.of_checkpoint(causal["gpt2"], config | {"vocab_size": 256})

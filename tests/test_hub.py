@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import constants, errors
 
 from nutshell.data import sources
-from nutshell.data.datasets import DATASETS
+from nutshell.data.datasets import DATASETS, TEXTS
 from nutshell.experiment import load
 from nutshell.schema import LabelledData
 from tests.conftest import ROOT
@@ -86,3 +86,19 @@ def test_other_answers(error, said, nutshell, monkeypatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     code, _, err = nutshell("run", MRPC)
     assert code == 2 and said in err
+
+
+def test_gpt2_and_wikitext_from_the_cache(cache, causal, nutshell, result):
+    file = ROOT / "experiments" / "language_model" / "gpt2_wikitext2_zero_shot.yaml"
+    model, wikitext = load(file).model, TEXTS["wikitext2"]
+    shutil.copytree(causal["gpt2"], snapshot(cache, "models", model.name, model.revision), dirs_exist_ok=True)
+    folder = snapshot(cache, "datasets", wikitext.repository, wikitext.revision) / wikitext.folder
+    folder.mkdir()
+    for part in ("train", "validation", "test"):
+        table = pyarrow.table({"text": ["", f" = {part} = \n", "", " A line of text . \n"]})
+        pyarrow.parquet.write_table(table, folder / f"{part}-00000-of-00001.parquet")
+    code, _, err = nutshell("run", file, "data.block_tokens=16", "evaluation.stride=16")
+    assert code == 0, err
+    found = result("language_model/gpt2_wikitext2_zero_shot")
+    assert found["data"]["source"] == f"Hub Salesforce/wikitext@{wikitext.revision}"
+    assert found["measured"]["bytes"] == len("\n\n = test = \n\n\n\n\n A line of text . \n")

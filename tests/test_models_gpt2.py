@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import AutoTokenizer, GPT2LMHeadModel, Trainer, TrainingArguments
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
 from nutshell import models
 from nutshell.data.batches import TextCollator
@@ -193,3 +193,19 @@ for name in ("scratch", "lstm"):
 """
     done = subprocess.run([sys.executable, "-c", first + then], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_weights_are_read_as_openai_s_repository_has_them(tmp_path):
+    """Without the prefix `transformer.`, without the tied head, with old masks beside them."""
+    from safetensors.torch import load_file, save_file
+
+    torch.manual_seed(0)
+    stock = GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=2, n_positions=16, vocab_size=20)).eval()
+    stock.transformer.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["h.0.attn.bias"] = torch.ones(1, 1, 16, 16).tril()
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    assert "wte.weight" in weights and "lm_head.weight" not in weights
+    ids = torch.tensor([[1, 2, 3]])
+    with torch.no_grad():
+        assert torch.equal(models.load_causal(tmp_path).eval()(ids).logits, stock(ids).logits)

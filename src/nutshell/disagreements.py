@@ -102,6 +102,11 @@ def _language_model(plain: dict, model: dict, data: dict, training: dict, evalua
             ("training", "train_sampling_strategy"),
             "training.train_sampling_strategy: blocks are of one length; random or sequential",
         )
+    if training.get("label_smoothing_factor"):
+        yield (
+            ("training", "label_smoothing_factor"),
+            "training.label_smoothing_factor: Trainer would smooth a language model's labels without shifting them",
+        )
     if plain.get("generation") and not plain.get("samples"):
         yield ("generation",), "generation: continues the prompts of samples, but there are none"
     if plain.get("samples") and "max_new_tokens" not in (plain.get("generation") or {}):

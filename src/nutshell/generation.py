@@ -86,7 +86,7 @@ def extend(
     processes change a text (in fp32; in bf16 the batch changes the logits themselves).
 
     Args:
-        model: In evaluation mode.
+        model: In evaluation mode; its config names the one token that ends a text.
         tokenizer: Its tokenizer.
         asked: The batch; all greedy ones or all samples.
         generation: Keys of GenerationConfig, max_new_tokens among them.
@@ -99,9 +99,9 @@ def extend(
     new_tokens, end = generation["max_new_tokens"], model.config.eos_token_id
     greedy = asked[0].sample is None
     config = GenerationConfig(
-        **(_without_sampling(generation) if greedy else generation), pad_token_id=end or 0, eos_token_id=end
+        **(_without_sampling(generation) if greedy else generation), pad_token_id=end, eos_token_id=end
     )
-    ids, mask = _left_padded([request.ids for request in asked], end or 0, model.device)
+    ids, mask = _left_padded([request.ids for request in asked], end, model.device)
     draw = []
     if config.do_sample:
         numbers = numpy.stack([_numbers(seed, request, new_tokens) for request in asked])
@@ -114,7 +114,7 @@ def extend(
         **({"tokenizer": tokenizer} if config.stop_strings else {}),
     )
     made = out[:, ids.shape[1] :]
-    real = (made == end).cumsum(-1) == 0 if end is not None else torch.ones_like(made, dtype=torch.bool)
+    real = (made == end).cumsum(-1) == 0
     nats = model.token_nats(out, torch.cat([mask, real.to(mask)], -1))[:, ids.shape[1] - 1 :]
     missing = (0, new_tokens - made.shape[1])
     tokens = torch.nn.functional.pad(made.masked_fill(~real, NOTHING), missing, value=NOTHING)

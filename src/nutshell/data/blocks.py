@@ -41,7 +41,7 @@ def _write(documents: Documents, vocabulary: Vocabulary, file: Path) -> None:
         for text, again in zip(texts, back, strict=True):
             if text != again:
                 pairs = enumerate(zip(text, again, strict=False))
-                at = next((number for number, (one, other) in pairs if one != other), len(again))
+                at = next((number for number, (one, other) in pairs if one != other), min(len(text), len(again)))
                 raise UserError(
                     f"the tokenizer does not keep the text: {text[at : at + 20]!r} comes back as "
                     f"{again[at : at + 20]!r}; bits per byte need one that does, such as GPT-2's"

@@ -1,6 +1,7 @@
 """Text to model, as documents: from the Hub, a local copy, this machine's Python or a file of the user's own."""
 
 import hashlib
+import io
 import json
 import random
 import re
@@ -113,7 +114,7 @@ def load(data: TextData, trains: bool = True, evaluates: bool = False) -> TextPa
         found["train"] = _take(kept, data.train_bytes)
     for name, texts in found.items():
         if texts == []:
-            raise UserError(f"data: the {name} part of {data.name} is empty with these sizes; ask for more bytes")
+            raise UserError(f"data: the {name} part of {data.name} would be empty; state other sizes, or more text")
     if not trains:
         found["train"] = None
     made = {name: None if texts is None else Documents(texts) for name, texts in found.items()}
@@ -149,17 +150,19 @@ def _hold_out(texts: list[str], size: int, name: str) -> tuple[list[str], list[s
     if size >= _bytes(texts):
         raise UserError(f"data.{name}_bytes: {size:,} is all there is of the training part ({_bytes(texts):,} bytes)")
     if len(texts) < FEW:
-        return _cut(texts, _bytes(texts) - size)
+        return _cut(texts, _bytes(texts) - size, up=True)
     out = {*_first(texts, size)}
     return [t for row, t in enumerate(texts) if row not in out], [t for row, t in enumerate(texts) if row in out]
 
 
-def _cut(texts: list[str], limit: int) -> tuple[list[str], list[str]]:
-    """A few documents divided at the last line that ends within `limit` bytes."""
+def _cut(texts: list[str], limit: int, up: bool = False) -> tuple[list[str], list[str]]:
+    """A few documents divided at the last line that ends within `limit` bytes, or the first one that ends after."""
     before, after, room = [], [], limit
     for text in texts:
         raw = text.encode()
         end = len(raw) if len(raw) <= room else raw.rfind(b"\n", 0, max(0, room)) + 1
+        if up and end < room < len(raw):
+            end = raw.find(b"\n", room) + 1 or len(raw)
         room = room - len(raw) if len(raw) <= room else -1
         before += [raw[:end].decode()] * (end > 0)
         after += [raw[end:].decode()] * (end < len(raw))
@@ -190,10 +193,9 @@ def _wikitext(folder: Path) -> dict[str, list[str]]:
         local = [file for suffix in (".raw", ".tokens") if (file := folder / f"wiki.{stem}{suffix}").is_file()]
         shards = sorted(folder.glob(f"{name}-*.parquet"))
         if local:
-            lines = read_text(local[0]).splitlines(keepends=True)
-            rows = [line if line.strip() else "" for line in lines]
+            rows = [line if line.strip() else "" for line in io.StringIO(read_text(local[0]))]
         elif shards:
-            rows = [row["text"] for shard in shards for _, row in READERS[".parquet"](shard)]
+            rows = [_column_text(place, row) for shard in shards for place, row in READERS[".parquet"](shard)]
         else:
             continue
         parts[name] = ["\n\n".join(rows)]
@@ -204,22 +206,32 @@ def _wikitext(folder: Path) -> dict[str, list[str]]:
     return parts
 
 
+def _column_text(place: str, row: dict) -> str:
+    if not isinstance(row.get("text"), str):
+        raise UserError(f"{place}: missing column text; found {', '.join(row)}")
+    return row["text"]
+
+
 def _user_text(path: Path) -> dict[str, list[str]]:
-    """A file's text as one document; a folder's files as one document each, by part where their names say so."""
+    """A file's text as one document; a folder's files as one document each, by part where names of files or of
+    folders in it (train.txt, test/...) say so."""
     if path.is_file():
-        return {"train": [read_text(path)]}
+        return {_part_of(path.name) or "train": [read_text(path)]}
     if not path.is_dir():
         raise UserError(f"data.path: {path}: no such file or folder")
     files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix in SUFFIXES)
     if not files:
         raise UserError(f"data.path: {path}: holds no text file ({', '.join(SUFFIXES)})")
-    named = [PART_OF_FILE.get(re.split(r"[.\-_\d]", file.name)[0]) for file in files]
-    if "train" not in named or None in named:
+    named = {file: _part_of(file.relative_to(path).parts[0]) for file in files}
+    if not any(named.values()):
         return {"train": [read_text(file) for file in files]}
-    return {
-        name: [read_text(file) for file, part in zip(files, named, strict=True) if part == name]
-        for name in dict.fromkeys(named)
-    }
+    if stray := [file for file, part in named.items() if not part]:
+        raise UserError(f"data.path: {path}: some files are named for a part, but {stray[0]} is not: move it away")
+    return {part: [read_text(file) for file in files if named[file] == part] for part in dict.fromkeys(named.values())}
+
+
+def _part_of(name: str) -> str | None:
+    return PART_OF_FILE.get(re.split(r"[.\-_\d]", name.lower())[0])
 
 
 def read_text(file: Path) -> str:
@@ -237,7 +249,8 @@ def read_text(file: Path) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{file}: not UTF-8 text: byte {raw[error.start]:#04x} at offset {error.start}") from None
+        at = len(raw) - len(error.object) + error.start  # which counts from after a byte-order mark
+        raise UserError(f"{file}: not UTF-8 text: byte {raw[at]:#04x} at offset {at}") from None
 
 
 def _topics() -> list[str]:

@@ -19,8 +19,9 @@ def _decode(file: Path) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        row = raw.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{file}: row {row}: not UTF-8 text (byte {raw[error.start]:#04x})") from None
+        at = len(raw) - len(error.object) + error.start  # which counts from after a byte-order mark
+        row = raw.count(b"\n", 0, at) + 1
+        raise UserError(f"{file}: row {row}: not UTF-8 text (byte {raw[at]:#04x})") from None
 
 
 def _tsv(file: Path) -> Iterator[tuple[str, dict]]:

@@ -57,7 +57,7 @@ def prepare(experiment: LanguageModel, weights: bool = True) -> Prepared:
     evaluates = settings["eval_strategy"] != "no" or settings["eval_on_start"]
     parts = documents.load(experiment.data, trains(experiment), trains(experiment) and evaluates)
     if checkpoint:
-        vocabulary = vocabularies.of_checkpoint(checkpoint, config.get("eos_token_id"))
+        vocabulary = vocabularies.of_checkpoint(checkpoint, config)
     elif model.tokenizer == "bytes":
         vocabulary = vocabularies.of_bytes()
     else:

@@ -4,6 +4,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -27,16 +28,28 @@ class Vocabulary:
         return self.tokenizer.get_vocab_size()
 
 
-def of_checkpoint(checkpoint: Path, end_of_text: int | None) -> Vocabulary:
+def of_checkpoint(checkpoint: Path, config: dict[str, Any]) -> Vocabulary:
     """A checkpoint's own tokenizer.
 
+    Args:
+        checkpoint: Its folder.
+        config: Its config.json, which may leave out what is transformers' default.
+
     Raises:
-        UserError: If it has none, or no token that ends a text.
+        UserError: If it has none, or one that knows more tokens than the model, or no one token that ends a text.
     """
     tokenizer, digest = load_tokenizer(checkpoint)
-    if end_of_text is None:
-        raise UserError(f"{checkpoint}: its config names no eos_token_id, the token that ends a document")
-    return Vocabulary(strict(tokenizer), digest, end_of_text)
+    config = ({"eos_token_id": 50256} if config["model_type"] == "gpt2" else {}) | {"vocab_size": 50257} | config
+    vocabulary = Vocabulary(strict(tokenizer), digest, config.get("eos_token_id"))
+    if len(vocabulary) > config["vocab_size"]:
+        raise UserError(
+            f"{checkpoint}: its tokenizer has {len(vocabulary):,} tokens, its model {config['vocab_size']:,}: they are "
+            "not of the same checkpoint"
+        )
+    if not isinstance(vocabulary.end_of_text, int):
+        said = vocabulary.end_of_text
+        raise UserError(f"{checkpoint}: its eos_token_id is {said}, but one token must end a document")
+    return vocabulary
 
 
 def of_bytes() -> Vocabulary:

@@ -96,6 +96,7 @@ def load_causal(checkpoint: Path):
         UserError: If weights are missing or do not fit.
     """
     from safetensors import SafetensorError
+    from transformers import GenerationConfig
 
     model_class = MODELS()[read_config(checkpoint)["model_type"]]
     try:
@@ -107,6 +108,7 @@ def load_causal(checkpoint: Path):
         ) from None
     if report["missing_keys"]:
         raise UserError(f"{checkpoint}: lacks weights, {', '.join(sorted(report['missing_keys'])[:3])} among them")
+    model.generation_config = GenerationConfig()  # what a checkpoint's own file says would be mixed in unseen
     return model
 
 

@@ -57,7 +57,7 @@ class Draw(LogitsProcessor):
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Scores (batch, vocab) that are 0 at the drawn token and -inf elsewhere."""
         exact = torch.float32 if scores.device.type == "mps" else torch.float64  # the best that the device has
-        number = self.numbers[:, input_ids.shape[1] - self.prompt_tokens, None].to(scores.device, exact)
+        number = self.numbers[:, input_ids.shape[1] - self.prompt_tokens, None].to(exact).to(scores.device)
         below = scores.to(exact).softmax(-1).cumsum(-1)
         token = torch.searchsorted(below, number * below[:, -1:], right=True)
         last = scores.shape[-1] - 1 - scores.isfinite().flip(-1).int().argmax(-1, keepdim=True)  # with a chance at all

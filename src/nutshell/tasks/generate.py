@@ -10,7 +10,6 @@ from transformers import AutoTokenizer, Trainer, TrainingArguments
 
 from nutshell import generation, metrics, models, progress
 from nutshell.data import documents, vocabularies
-from nutshell.data.tokens import load_tokenizer
 from nutshell.record import Record, write_lines
 from nutshell.schema import Generate
 
@@ -60,7 +59,7 @@ def generate(experiment: Generate, args: TrainingArguments, resume: Path | None,
     new_tokens = keys["max_new_tokens"]
     asked = generation.requests(
         prompts,
-        vocabularies.strict(load_tokenizer(checkpoint)[0]),
+        vocabularies.of_checkpoint(checkpoint, models.read_config(checkpoint)).tokenizer,
         model.config.bos_token_id,
         samples=experiment.samples_per_prompt if sampled else 0,
         greedy=experiment.greedy or not sampled,
