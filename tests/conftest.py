@@ -92,7 +92,7 @@ def causal(tmp_path_factory) -> dict[str, Path]:
         "lstm": {"embedding_size": 16, "hidden_size": 32},
     }
     folders = {}
-    for name, model in models.MODELS().items():
+    for name, model in models.model_classes().items():
         ends = {"vocab_size": len(vocabulary), "bos_token_id": vocabulary.end_of_text, "initializer_range": 0.3}
         torch.manual_seed(0)
         made = model(model.config_class(**sizes[name], **ends, eos_token_id=vocabulary.end_of_text))

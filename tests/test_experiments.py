@@ -104,7 +104,9 @@ def test_the_small_models_are_one_comparison():
     for experiment in found:
         keys = {**experiment.model.config, "vocab_size": experiment.model.vocab_size}
         architecture = keys.pop("model_type")
-        sizes.append(models.MODELS()[architecture](models.CONFIGS()[architecture](**keys)).num_parameters())
+        sizes.append(
+            models.model_classes()[architecture](models.config_classes()[architecture](**keys)).num_parameters()
+        )
     assert max(sizes) <= 1.05 * min(sizes)
 
 

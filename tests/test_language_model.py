@@ -9,10 +9,12 @@ import numpy
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
+from transformers import set_seed
 
 from nutshell import compressors, models
 from nutshell.data import blocks, documents, vocabularies
 from nutshell.schema import TextData
+from nutshell.tasks import language_model
 from tests.conftest import TEXT_YAML
 
 TRAINED = TEXT_YAML.replace("max_steps: 2", "max_steps: 12, save_strategy: steps, save_steps: 4").replace(
@@ -103,7 +105,7 @@ def test_the_curve_is_of_the_validation_part_and_exact(run, tmp_path, stories):
 def test_what_a_new_model_leaves_behind(model, write, nutshell, result, tmp_path):
     code, out, err = nutshell("run", write(new(model, TRAINED) + SAMPLES, f"{PLACE}.yaml"))
     assert code == 0, err
-    for words in ("perplexity", "bits_per_byte", "over windows", "gzip -9", "bzip2 -9", "xz -9e", "test part"):
+    for words in ("perplexity", "bits_per_byte", "over blocks", "gzip -9", "bzip2 -9", "xz -9e", "test part"):
         assert words in out
     folder, found = tmp_path / "outputs" / PLACE / "seed-13", result(PLACE)
     assert found["training"]["steps"] == 12 and found["training"]["tokens_per_second"] > 0
@@ -137,7 +139,8 @@ def test_a_run_s_folder_is_a_checkpoint(run, write, nutshell, tmp_path):
 
 
 def test_measuring_as_it_is_leaves_the_weights_alone(run, causal, tmp_path):
-    found = run(UNTRAINED)
+    text = UNTRAINED.replace("epochs: 0", "epochs: 0, eval_strategy: epoch, save_strategy: epoch")
+    found = run(text, "training.load_best_model_at_end=true")
     assert found["training"] is None and found["parameters"]["trained"] == 0
     saved = models.load_causal(tmp_path / "outputs" / PLACE / "seed-13" / "model").state_dict()
     for name, tensor in models.load_causal(causal["gpt2"]).state_dict().items():
@@ -200,6 +203,31 @@ def test_the_best_checkpoint_is_measured(run):
     words = ["training.load_best_model_at_end=true", "training.metric_for_best_model=bits_per_byte"]
     found = run(new(NEW, TRAINED), *words, "training.greater_is_better=false", "training.learning_rate=0.5")
     assert found["training"]["best_checkpoint"] in ("checkpoint-4", "checkpoint-8", "checkpoint-12")
+
+
+def test_every_position_of_the_context_is_trained(run, tmp_path):
+    run(new(NEW.replace("n_positions: 32", "n_positions: 16")))
+    after = models.load_causal(tmp_path / "outputs" / PLACE / "seed-13" / "model")
+    set_seed(13)
+    before = type(after)(after.config)
+    moved = (after.transformer.wpe.weight != before.transformer.wpe.weight).any(-1)
+    assert moved.tolist() == [True] * 16
+
+
+@pytest.mark.parametrize("stride", [16, 8, 2, 1])
+def test_the_interval_is_over_the_same_blocks_whatever_the_stride(stride):
+    tokens = numpy.array([scored for _, _, scored in blocks.windows(numpy.zeros(101), 16, stride).spans])
+    nats, counts = language_model._by_block(tokens * 2.0, tokens, 16)
+    assert counts.tolist() == [16] * 6 + [4] and nats.tolist() == [32.0] * 6 + [8.0]
+
+
+def test_weights_are_read_in_full_precision(run, causal, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    AutoModelForCausalLM.from_pretrained(causal["gpt2"], dtype=torch.bfloat16).save_pretrained(tmp_path / "half")
+    for file in causal["gpt2"].glob("token*"):
+        shutil.copy(file, tmp_path / "half")
+    assert models.load_causal(tmp_path / "half").dtype == torch.float32
 
 
 def test_show_says_what_the_run_does(run, write, nutshell):

@@ -8,8 +8,8 @@ def _register(auto) -> None:
     """Makes our own architectures known to transformers' Auto classes, but imports no torch before they are used."""
     from transformers.models.auto.configuration_auto import AutoConfig
 
-    from nutshell.models import OWN_MODELS
+    from nutshell.models import own_model_classes
 
-    for architecture, model in OWN_MODELS().items():
+    for architecture, model in own_model_classes().items():
         AutoConfig.register(architecture, model.config_class)
         auto.AutoModelForCausalLM.register(model.config_class, model)

@@ -19,9 +19,9 @@ REFUSED = {
 @cache
 def schema(architecture: str) -> type[BaseModel]:
     """A strict pydantic model of the block, from the annotations and defaults of the architecture's config class."""
-    from nutshell.models import CONFIGS
+    from nutshell.models import config_classes
 
-    config = CONFIGS()[architecture]
+    config = config_classes()[architecture]
     fields: dict[str, Any] = {"model_type": (str, ...)}
     for name, kind in config.__annotations__.items():
         if name in REFUSED or name.startswith("summary_") or not hasattr(config, name):

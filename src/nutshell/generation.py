@@ -10,7 +10,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from nutshell.experiment import UserError
-from nutshell.models.language import Draw, LanguageModel
+from nutshell.models.language import CausalModel, Draw
 
 NOTHING = -100  # stands behind a continuation's last token
 
@@ -74,7 +74,7 @@ def requests(
 
 
 def extend(
-    model: LanguageModel,
+    model: CausalModel,
     tokenizer: PreTrainedTokenizerBase,
     asked: list[Request],
     generation: dict[str, Any],

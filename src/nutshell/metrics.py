@@ -135,13 +135,14 @@ def causal(nats: numpy.ndarray, tokens: int, size_bytes: int) -> dict[str, float
 
 
 def causal_intervals(nats: numpy.ndarray, tokens: numpy.ndarray, size_bytes: int) -> dict[str, list[float] | None]:
-    """A 95 % interval over windows for perplexity and bits per byte, [low, high]; None with a single window.
+    """A 95 % interval over blocks for perplexity and bits per byte, [low, high]; None with a single block.
 
-    The percentile bootstrap of nats per token over windows; bytes per token are taken as they are.
+    The percentile bootstrap of nats per token over blocks of text that do not overlap; bytes per token are taken as
+    they are.
 
     Args:
-        nats: (windows,) summed over each window's scored tokens.
-        tokens: (windows,) how many those are.
+        nats: (blocks,) summed over each block's tokens.
+        tokens: (blocks,) how many those are.
         size_bytes: UTF-8 bytes of the whole text.
     """
     if len(nats) < 2:

@@ -43,7 +43,9 @@ def _language_model(experiment: LanguageModel) -> list[str]:
     train = 0
     if prepared.trains(experiment):
         training = training_keys.defaults() | experiment.training
-        epochs, said = _steps(len(blocks.blocks(streams["train"], wanted)), training, f"blocks of {wanted} tokens")
+        epochs, said = _steps(
+            len(blocks.windows(streams["train"], wanted, wanted)), training, f"blocks of {wanted} tokens"
+        )
         train = round(epochs * len(streams["train"]))
         lines.append(said)
     reported = streams[found.parts.reported]
@@ -85,6 +87,5 @@ def total_steps(examples: int, batch: int, training: dict[str, Any]) -> int:
     accumulated batches are steps too."""
     if training["max_steps"] > 0:
         return training["max_steps"]
-    batches = examples // batch if training["dataloader_drop_last"] else math.ceil(examples / batch)
-    per_epoch = max(1, math.ceil(batches / training["gradient_accumulation_steps"]))
+    per_epoch = math.ceil(math.ceil(examples / batch) / training["gradient_accumulation_steps"])
     return math.ceil(training["num_train_epochs"] * per_epoch)

@@ -36,7 +36,7 @@ _REFUSED = {
         "do_train do_eval do_predict disable_tqdm log_level log_level_replica log_on_each_node save_on_each_node "
         "remove_unused_columns label_names length_column_name include_for_metrics batch_eval_metrics "
         "eval_do_concat_batches eval_use_gather_object prediction_loss_only skip_memory_metrics debug use_cache "
-        "average_tokens_across_devices include_num_input_tokens_seen enable_jit_checkpoint"
+        "average_tokens_across_devices include_num_input_tokens_seen enable_jit_checkpoint dataloader_drop_last"
     ),
 }
 REFUSED = {key: reason for reason, keys in _REFUSED.items() for key in keys.split()}

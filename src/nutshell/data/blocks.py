@@ -1,4 +1,4 @@
-"""Documents -> one stream of tokens -> blocks to train on, windows to measure in."""
+"""Documents -> one stream of tokens -> windows to train on and to measure in."""
 
 import hashlib
 import logging
@@ -70,18 +70,12 @@ class Windows:
         return self.tokens[start:end], scored
 
 
-def blocks(tokens: numpy.ndarray, block_tokens: int) -> Windows:
-    """To train on: every token of the stream in exactly one block, the last one short."""
-    starts = range(0, len(tokens), block_tokens)
-    ends = [min(start + block_tokens, len(tokens)) for start in starts]
-    return Windows(tokens, [(start, end, end - start) for start, end in zip(starts, ends, strict=True)])
-
-
 def windows(tokens: numpy.ndarray, block_tokens: int, stride: int) -> Windows:
-    """To measure in: every token but the stream's first is scored exactly once.
+    """Windows in which every token but the stream's first is scored exactly once.
 
-    A window feeds up to `block_tokens` tokens and so predicts as many; after the first one, only its last `stride`
-    predictions are scored, each with at least `block_tokens` - `stride` + 1 tokens before it.
+    A window has one token more than the `block_tokens` that are fed: its last one is only predicted. After the first
+    window only the last `stride` predictions are scored, each with at least `block_tokens` - `stride` + 1 tokens before
+    it. With a stride of `block_tokens` windows do not overlap, but for the token that ends one and begins the next.
 
     Source: Radford et al. 2019, section 3.1; transformers' documentation, "Perplexity of fixed-length models".
     """

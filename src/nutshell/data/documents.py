@@ -65,6 +65,7 @@ class TextParts:
 
     @property
     def reported_as(self) -> str:
+        """What the text itself calls that part: the same."""
         return self.reported
 
     def by_name(self) -> dict[str, Documents]:
@@ -99,9 +100,7 @@ def load(data: TextData, trains: bool = True, evaluates: bool = False) -> TextPa
             wanted = stated or int(HELD_OUT_SHARE * _bytes(found["train"]))
             found["train"], found[name] = _hold_out(found["train"], wanted, name)
         elif stated:
-            raise UserError(
-                f"data.{name}_bytes: {data.name} from {source} has no {name} part and none to hold it out of"
-            )
+            raise UserError(f"data.{name}_bytes: {data.name} from {source} has no part to hold it out of")
     if not found["test"] and not found["validation"]:
         raise UserError(f"data: {data.name} from {source} has no validation or test part to measure")
     held = {*(found["test"] or ()), *(found["validation"] or ())}

@@ -22,19 +22,19 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 ARCHITECTURES = ("gpt2", "scratch", "lstm")  # of language models
 
 
-def CONFIGS() -> dict[str, type]:
+def config_classes() -> dict[str, type]:
     """The config class of each architecture that a language model can have."""
-    return {architecture: model.config_class for architecture, model in MODELS().items()}
+    return {architecture: model.config_class for architecture, model in model_classes().items()}
 
 
-def MODELS() -> dict[str, type]:
+def model_classes() -> dict[str, type]:
     """The model class of each architecture that a language model can have; a function, since it imports torch."""
     from nutshell.models.gpt2 import Gpt2LanguageModel
 
-    return {"gpt2": Gpt2LanguageModel, **OWN_MODELS()}
+    return {"gpt2": Gpt2LanguageModel, **own_model_classes()}
 
 
-def OWN_MODELS() -> dict[str, type]:
+def own_model_classes() -> dict[str, type]:
     """Those of them that transformers does not have itself."""
     from nutshell.models.lstm import LstmForCausalLM
     from nutshell.models.scratch import ScratchForCausalLM
@@ -95,12 +95,15 @@ def load_causal(checkpoint: Path):
     Raises:
         UserError: If weights are missing or do not fit.
     """
+    import torch
     from safetensors import SafetensorError
     from transformers import GenerationConfig
 
-    model_class = MODELS()[read_config(checkpoint)["model_type"]]
+    model_class = model_classes()[read_config(checkpoint)["model_type"]]
     try:
-        model, report = model_class.from_pretrained(checkpoint, use_safetensors=True, output_loading_info=True)
+        model, report = model_class.from_pretrained(
+            checkpoint, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise UserError(
             f"{checkpoint}: its weights cannot be read, or do not fit its own config: "

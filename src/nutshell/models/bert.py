@@ -64,7 +64,7 @@ def load(
         if dropout is not None:
             config.hidden_dropout_prob = config.attention_probs_dropout_prob = config.classifier_dropout = dropout
         model, report = BertClassifier.from_pretrained(
-            checkpoint, config=config, use_safetensors=True, output_loading_info=True
+            checkpoint, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise UserError(

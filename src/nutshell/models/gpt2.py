@@ -2,10 +2,10 @@
 
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from nutshell.models.language import LanguageModel
+from nutshell.models.language import CausalModel
 
 
-class Gpt2LanguageModel(LanguageModel, GPT2LMHeadModel):
+class Gpt2LanguageModel(CausalModel, GPT2LMHeadModel):
     """GPT2LMHeadModel whose loss Trainer divides by the tokens that were predicted.
 
     The stock class matches no entry of transformers' loss table, so its `loss_type` is None; Trainer then counts each

@@ -5,7 +5,7 @@ from torch.nn.functional import cross_entropy
 from transformers import GenerationMixin, LogitsProcessor, LogitsProcessorList
 
 
-class LanguageModel(GenerationMixin):
+class CausalModel(GenerationMixin):
     """Mixed into each causal model, before its stock class."""
 
     def token_nats(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:

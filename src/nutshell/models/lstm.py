@@ -16,7 +16,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils import can_return_tuple
 
-from nutshell.models.language import LanguageModel
+from nutshell.models.language import CausalModel
 
 
 @strict
@@ -70,7 +70,7 @@ class LstmState:
 
 
 # GenerationMixin is named again because PreTrainedModel.can_generate looks for it among the direct bases.
-class LstmForCausalLM(LanguageModel, PreTrainedModel, GenerationMixin):
+class LstmForCausalLM(CausalModel, PreTrainedModel, GenerationMixin):
     """p(token | tokens before it) = softmax(h W_E^T), where h is the last layer's output and W_E (vocab, embedding).
 
     Each layer reads x, the embedded token or the output of the layer below, token after token:

@@ -17,7 +17,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils import can_return_tuple
 
-from nutshell.models.language import LanguageModel
+from nutshell.models.language import CausalModel
 
 
 @strict
@@ -157,7 +157,7 @@ class Block(nn.Module):
 
 
 # GenerationMixin is named again because PreTrainedModel.can_generate looks for it among the direct bases.
-class ScratchForCausalLM(LanguageModel, PreTrainedModel, GenerationMixin):
+class ScratchForCausalLM(CausalModel, PreTrainedModel, GenerationMixin):
     """p(token | tokens before it) = softmax(h W_E^T), where h is the last block's output and W_E (vocab, hidden) the
     embedding; a matrix of its own in W_E's place when untied. The first block's input is W_E[token] + W_P[position],
     or sqrt(hidden) W_E[token] + sinusoid.

@@ -19,7 +19,18 @@ from nutshell.training import Training, evaluated_on
 
 
 class LanguageModelTrainer(Trainer):
-    """Trainer that evaluates to what each token costs, not to a mean of batches' means."""
+    """Trainer that trains on every token of a window, and evaluates to what each token costs, not to a mean of
+    batches' means."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Stock loss, but of rows whose last token is predicted and not fed, as in measuring: otherwise the context's
+        last position would never be trained."""
+        targets = inputs["labels"][:, 1:].contiguous()
+        inputs = {name: tensor[:, :-1] for name, tensor in inputs.items()} | {
+            "labels": targets,
+            "shift_labels": targets,
+        }
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Nats (batch, tokens - 1), 0 where nothing is scored, and (batch,) how many tokens are."""
@@ -55,12 +66,14 @@ def language_model(
     stride = experiment.evaluation.stride or wanted
     model, tokenizer = _model(experiment, prepared, training.finished, args.seed)
     asked = _samples(experiment, prepared, model)
-    validation = parts.validation
+    validation, trained = parts.validation, trains(experiment)
+    if not trained:
+        args.eval_strategy, args.load_best_model_at_end = "no", False
     trainer = LanguageModelTrainer(
         model,
         args,
         data_collator=TextCollator(prepared.vocabulary.end_of_text),
-        train_dataset=blocks.blocks(prepared.streams["train"], wanted) if parts.train else None,
+        train_dataset=blocks.windows(prepared.streams["train"], wanted, wanted) if parts.train else None,
         eval_dataset=blocks.windows(prepared.streams["validation"], wanted, wanted) if validation else None,
         processing_class=tokenizer,
         compute_metrics=lambda result: _figures(result, validation.size_bytes),
@@ -68,25 +81,29 @@ def language_model(
     )
     trainer.eval_tokens = wanted
     progress.install(trainer)
-    trained = trains(experiment)
+    speed = None
     if trained:
         training.run(trainer)
+        speed = training.speed(trainer, len(trainer.train_dataset), len(prepared.streams["train"]))
     else:
         record.begin(args)
-
-    speed = training.speed(trainer, len(trainer.train_dataset), len(prepared.streams["train"])) if trained else None
 
     part = getattr(parts, parts.reported)
     measured = blocks.windows(prepared.streams[parts.reported], wanted, stride)
     trainer.compute_metrics = None  # those above are of the validation part
     result = trainer.predict(measured)
-    nats, tokens = result.predictions.sum(-1, dtype=numpy.float64), result.label_ids
-    values, ranges = _figures(result, part.size_bytes), metrics.causal_intervals(nats, tokens, part.size_bytes)
+    values = _figures(result, part.size_bytes)
+    nats, tokens = _by_block(result.predictions.sum(-1, dtype=numpy.float64), result.label_ids, wanted)
+    if tokens.sum() != len(prepared.streams[parts.reported]) - 1:
+        raise RuntimeError(
+            f"{tokens.sum()} tokens were scored, but the stream has {len(prepared.streams[parts.reported])}"
+        )
+    ranges = metrics.causal_intervals(nats, tokens, part.size_bytes)
     trainer.save_model(str(Path(args.output_dir) / "model"))
     trainer.save_state()  # trainer_state.json, with the log history
     return {
         "evaluated_on": evaluated_on(parts, args, "documents"),
-        "intervals_over": "windows",
+        "intervals_over": "blocks",
         "metrics": {
             name: {
                 "value": values[name],
@@ -131,10 +148,10 @@ def _model(experiment: LanguageModel, prepared: Prepared, finished: Path | None,
         return models.load_causal(finished), tokenizer
     set_seed(seed)  # the weights are drawn here
     try:
-        config = models.CONFIGS()[architecture](
+        config = models.config_classes()[architecture](
             **keys, vocab_size=len(prepared.vocabulary), bos_token_id=end, eos_token_id=end
         )
-        return models.MODELS()[architecture](config), tokenizer
+        return models.model_classes()[architecture](config), tokenizer
     except (ValueError, KeyError, TypeError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise UserError(f"model.config: no {architecture} can be made of it: {reason}") from None
@@ -145,6 +162,13 @@ def _figures(result, size_bytes: int) -> dict[str, float]:
     if not numpy.isfinite(result.predictions).all():
         raise UserError("training diverged: a token's cost is not finite; try a lower training.learning_rate")
     return metrics.causal(result.predictions, int(result.label_ids.sum()), size_bytes)
+
+
+def _by_block(nats: numpy.ndarray, tokens: numpy.ndarray, block_tokens: int) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Nats and tokens (windows,) summed over stretches of about `block_tokens`, whatever the stride, since neighbouring
+    tokens are no independent draws."""
+    block = (tokens.cumsum() - 1) // block_tokens
+    return numpy.bincount(block, nats), numpy.bincount(block, tokens)
 
 
 def _samples(experiment: LanguageModel, prepared: Prepared, model) -> list[generation.Request]:
