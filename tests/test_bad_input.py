@@ -512,6 +512,44 @@ CAUSAL_FILES = {
     ),
     "labelled data": (TEXT_YAML.replace("name: text", "name: mrpc"), ["data.name: expected 'imdb'", "not 'mrpc'"]),
     "a classifier's band": (TEXT_YAML + "reference: {source: x, f1: [0, 1]}\n", ["unknown key in reference: 'f1'"]),
+    "samples that are never continued": (
+        TEXT_YAML.replace(", eval_strategy: epoch", "") + "samples: [a]\ngeneration: {max_new_tokens: 3}\n",
+        ["samples: are continued at each evaluation, but training.eval_strategy is no"],
+    ),
+    "steps in words": (
+        LANGUAGE.replace("max_steps: 2", "num_train_epochs: 0, max_steps: abc"),
+        ["training.max_steps: should be a valid integer"],
+    ),
+    "no config": (LANGUAGE.replace("{model_type: gpt2, n_embd: 8}", "null"), ["model: state either name"]),
+    "no name": (TEXT_YAML.replace("name: CAUSAL", "name: null"), ["model: state either name"]),
+    "a tokenizer that is none": (
+        LANGUAGE.replace("tokenizer: bytes", "tokenizer: null"),
+        ["model.tokenizer is missing"],
+    ),
+    "a size that is none": (
+        LANGUAGE.replace("tokenizer: bytes", "tokenizer: bpe, vocab_size: null"),
+        ["model.vocab_size is the size of a bpe"],
+    ),
+    "smoothed labels": (
+        TEXT_YAML.replace("max_steps: 2", "max_steps: 2, label_smoothing_factor: 0.1"),
+        ["training.label_smoothing_factor: Trainer would smooth"],
+    ),
+    "dropped windows": (
+        TEXT_YAML.replace("max_steps: 2", "max_steps: 2, dataloader_drop_last: true"),
+        ["training.dataloader_drop_last does not belong in an experiment"],
+    ),
+    "an unknown activation": (
+        LANGUAGE.replace("n_embd: 8", "activation_function: gulu"),
+        ["model.config.activation_function: expected one of ", "not 'gulu'; did you mean 'gelu'?"],
+    ),
+    "prompts that are numbers": (
+        PROMPTS_YAML.replace("[Once, The", "[5, The"),
+        ["prompts: expected a list of texts, or the name of a file with one on each line, not [5,"],
+    ),
+    "more tokens at least than at most": (
+        PROMPTS_YAML.replace("max_new_tokens: 8", "max_new_tokens: 8, min_new_tokens: 9"),
+        ["generation: min_new_tokens 9 is more than max_new_tokens"],
+    ),
     "samples without a length": (TEXT_YAML + "samples: [a]\n", ["generation.max_new_tokens is missing"]),
     "generation without samples": (
         TEXT_YAML + "generation: {max_new_tokens: 3}\n",
@@ -575,10 +613,19 @@ CAUSAL_RUNS = {
         LANGUAGE.replace("n_embd: 8", "n_embd: 9, n_head: 2"),
         ["model.config: no gpt2 can be made of it"],
     ),
-    "an unknown activation": (
-        LANGUAGE.replace("n_embd: 8", "n_embd: 8, n_head: 2, activation_function: gulu"),
-        ["model.config: no gpt2 can be made of it", "gulu"],
+    "a model that no memory holds": (
+        LANGUAGE.replace("n_embd: 8", "n_embd: 100000000, n_head: 1"),
+        ["model.config: no gpt2 can be made of it", "memory"],
     ),
+    "a token that is none": (
+        PROMPTS_YAML.replace("max_new_tokens: 8", "max_new_tokens: 8, bad_words_ids: [[1], [999]]"),
+        ["generation.bad_words_ids: 999 is no token; the model's are 0 to 256"],
+    ),
+    "suppressed tokens that are none": (
+        PROMPTS_YAML.replace("max_new_tokens: 8", "max_new_tokens: 8, suppress_tokens: [257]"),
+        ["generation.suppress_tokens: 257 is no token"],
+    ),
+    "half a character": (PROMPTS_YAML.replace("Once", '"\\ud83d"'), ["prompt 1 (", "is not valid Unicode"]),
     "a vocabulary larger than the text": (
         LANGUAGE.replace("tokenizer: bytes", "tokenizer: bpe, vocab_size: 5000"),
         ["model.vocab_size: 5000 tokens cannot be had from a training part of", "state at most that"],
@@ -623,6 +670,7 @@ TEXTS = {
     "not UTF-8": (b"good \xe4 bad", ["text.txt: not UTF-8 text: byte 0xe4 at offset 5"]),
     "an empty file": (b"", ["text.txt: is empty"]),
     "blanks alone": (b" \n\n", ["text.txt: is empty"]),
+    "a byte-order mark alone": (b"\xef\xbb\xbf", ["text.txt: is empty"]),
 }
 
 
@@ -645,6 +693,22 @@ def test_an_empty_prompt_needs_a_start_token(causal, write, nutshell, tmp_path):
     assert code == 2 and "prompt 3 (''): is empty, and the model has no start token" in err
 
 
+def test_weights_without_a_place(causal, write, nutshell, tmp_path):
+    folder = shutil.copytree(causal["gpt2"], tmp_path / "deeper")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"n_layer": 1}))
+    code, _, err = nutshell("run", write(PROMPTS_YAML.replace("CAUSAL", str(folder)), "generate/prompts.yaml"))
+    assert code == 2 and "has weights that its config has no room for, transformer.h.1." in err
+
+
+def test_a_mistake_costs_no_earlier_results(write, nutshell, tmp_path):
+    file = write(PROMPTS_YAML, "generate/prompts.yaml")
+    assert nutshell("run", file)[0] == 0
+    words = ["generation.bad_words_ids=[[999]]", "--force"]
+    assert nutshell("run", file, *words)[0] == 2
+    assert (tmp_path / "outputs" / "generate" / "prompts" / "seed-13" / "metrics.json").exists()
+
+
 def test_a_prompts_file_that_is_not_there(write, nutshell):
     code, _, err = nutshell("run", write(PROMPTS_YAML, "generate/prompts.yaml"), "prompts=nothing.txt")
     assert code == 2 and "nothing.txt: cannot be read: No such file" in err
@@ -655,5 +719,5 @@ def test_a_language_model_that_diverges(write, nutshell, tmp_path):
         "max_steps: 2", "max_steps: 6, learning_rate: 1e30"
     )
     code, _, err = nutshell("run", write(text, "language_model/text.yaml"), "training.max_grad_norm=0")
-    assert code == 2 and "training diverged: a token's cost is not finite; try a lower training.learning_rate" in err
+    assert code == 2 and "a token's cost is not finite: training diverged; try a lower training.learning_rate" in err
     assert not list((tmp_path / "outputs").rglob("metrics.json"))

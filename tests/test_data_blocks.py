@@ -138,13 +138,13 @@ def positions(windows: blocks.Windows) -> list[int]:
     return [int(token) for ids, scored in windows for token in ids[len(ids) - scored :]]
 
 
-@pytest.mark.parametrize("length", [1, 7, 8, 9, 16, 100])
-def test_every_token_is_in_one_training_block_and_the_last_is_short(length):
-    made = blocks.blocks(numpy.arange(length, dtype=numpy.int32), 8)
-    lengths = [len(ids) for ids, _ in made]
-    assert positions(made) == list(range(length))
-    assert [*lengths[:-1]] == [8] * (len(made) - 1) and lengths[-1] == (length - 1) % 8 + 1
-    assert [scored for _, scored in made] == lengths
+@pytest.mark.parametrize("length", [2, 8, 9, 10, 17, 100])
+def test_training_drops_no_token_and_trains_every_position(length):
+    made = blocks.windows(numpy.arange(length, dtype=numpy.int32), 8, 8)
+    assert positions(made) == list(range(1, length))  # predicted
+    assert [int(token) for ids, _ in made for token in ids[:-1]] == list(range(length - 1))  # fed
+    assert [len(ids) - 1 for ids, _ in made] == [8] * ((length - 1) // 8) + [(length - 1) % 8] * bool((length - 1) % 8)
+    assert all(scored == len(ids) - 1 for ids, scored in made)
 
 
 @pytest.mark.parametrize(("block", "stride"), [(8, 8), (8, 7), (8, 4), (8, 3), (8, 1), (5, 2), (1, 1), (64, 64)])

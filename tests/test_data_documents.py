@@ -405,3 +405,11 @@ def test_parquet_without_text(tmp_path):
     pyarrow.parquet.write_table(table, tmp_path / "test-00000-of-00001.parquet")
     with pytest.raises(UserError, match=r"test-00000-of-00001\.parquet"):
         load(tmp_path, name="wikitext2", trains=False)
+
+
+@pytest.mark.parametrize("sign", ["", "\r"])
+def test_a_text_of_one_line_is_cut_between_words(sign, tmp_path):
+    text = ("naïve words " * 20 + sign) * 5
+    parts = load(files(tmp_path, a__txt=text), evaluates=True)
+    assert joined(parts) == text
+    assert all(part.texts[0].strip().split(" ")[0] in ("naïve", "words") for part in parts.by_name().values())

@@ -10,6 +10,7 @@ from transformers import GenerationConfig
 from nutshell import generation_keys, models
 from nutshell.metrics import distinct, repetition
 from nutshell.models.language import Draw
+from nutshell.record import read_lines
 from tests.conftest import PROMPTS_YAML
 
 SAMPLED = PROMPTS_YAML.replace("max_new_tokens: 8", "max_new_tokens: 8, do_sample: true") + "samples_per_prompt: 3\n"
@@ -25,7 +26,7 @@ def run(write, nutshell, tmp_path):
         code, _, err = nutshell("run", write(text, f"{PLACE}.yaml"), *words, "--force")
         assert code == 0, err
         file = tmp_path / "outputs" / PLACE / "seed-13" / "samples.jsonl"
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        return read_lines(file)
 
     return _run
 
@@ -102,6 +103,25 @@ def test_what_is_left_behind(write, nutshell, result, tmp_path):
     assert not any("<|endoftext|>" in row["continuation"] for row in rows)
     code, out, err = nutshell("run", tmp_path / "experiments" / f"{PLACE}.yaml", "greedy=true")
     assert code == 0 and "complete, nothing to run" in err and "The cat sat on" in out
+
+
+def test_odd_line_separators_in_prompts_and_texts(run, nutshell, tmp_path):
+    odd = PROMPTS_YAML.replace("[Once, The cat sat on,", r'["One\x85two", "a\u2028b",')
+    rows = run(odd)
+    assert [row["prompt"] for row in rows[:2]] == ["One\x85two", "a\u2028b"]
+    file = tmp_path / "experiments" / f"{PLACE}.yaml"
+    code, _, err = nutshell("run", file)
+    assert code == 0 and "complete, nothing to run" in err
+    (tmp_path / "odd.txt").write_text("A\u2028B\x0cC\r\n", encoding="utf-8", newline="")
+    assert [row["prompt"] for row in run(PROMPTS_YAML, f"prompts={tmp_path / 'odd.txt'}")] == ["A\u2028B\x0cC"]
+
+
+def test_a_text_that_stops_with_its_last_token_is_finished(run):
+    rows = run(PROMPTS_YAML)
+    first = next(row for row in rows if row["continuation"] and row["continuation"][0] != "\ufffd")
+    words = [f"generation.stop_strings={json.dumps([first['continuation'][0]])}", "generation.max_new_tokens=1"]
+    again = next(row for row in run(PROMPTS_YAML, *words) if row["prompt"] == first["prompt"])
+    assert again["ended"] == "finished" and again["tokens"] == 1
 
 
 def test_prompts_from_a_file(run, tmp_path, nutshell, write):

@@ -11,10 +11,9 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import set_seed
 
-from nutshell import compressors, models
+from nutshell import compressors, metrics, models
 from nutshell.data import blocks, documents, vocabularies
 from nutshell.schema import TextData
-from nutshell.tasks import language_model
 from tests.conftest import TEXT_YAML
 
 TRAINED = TEXT_YAML.replace("max_steps: 2", "max_steps: 12, save_strategy: steps, save_steps: 4").replace(
@@ -190,6 +189,34 @@ def test_a_resumed_run_is_the_uninterrupted_one(model, run, write, nutshell, res
     assert result(PLACE)["measured"] == whole["measured"]
 
 
+def test_an_evaluation_that_is_made_again_is_noted_once(run, write, nutshell, tmp_path):
+    text = new(NEW, TRAINED.replace("eval_steps: 4", "eval_steps: 4, eval_on_start: true")) + SAMPLES
+    run(text)
+    folder = tmp_path / "outputs" / PLACE / "seed-13"
+    samples = (folder / "samples.jsonl").read_bytes()
+    for name in ("checkpoint-8", "checkpoint-12"):
+        shutil.rmtree(folder / name)
+    (folder / "metrics.json").unlink()
+    assert nutshell("run", write(text, f"{PLACE}.yaml"))[0] == 0
+    assert (folder / "samples.jsonl").read_bytes() == samples
+
+
+def test_samples_of_different_lengths_do_not_see_each_other_s_padding(run, tmp_path):
+    text = TEXT_YAML.replace("max_steps: 2", "max_steps: 1")
+    word = "generation={max_new_tokens: 8, no_repeat_ngram_size: 1}"
+    found = []
+    for prompts in ("[Once]", "[Once, A much longer prompt]"):
+        run(text, f"samples={prompts}", word, "training.learning_rate=1e-9", "--force")
+        file = tmp_path / "outputs" / PLACE / "seed-13" / "samples.jsonl"
+        found.append(json.loads(file.read_text(encoding="utf-8").split("\n")[0])["continuation"])
+    assert found[0] == found[1]
+
+
+def test_sinusoids_have_no_last_position(run):
+    positions = "positions: sinusoidal, max_position_embeddings: 8, hidden_size: 32"
+    assert run(new(SCRATCH.replace("hidden_size: 32", positions)))["measured"]["block_tokens"] == 16
+
+
 def test_killed_in_the_final_measurement(run, write, nutshell, result, tmp_path):
     whole = run(new(NEW, TRAINED))
     folder = tmp_path / "outputs" / PLACE / "seed-13"
@@ -217,7 +244,7 @@ def test_every_position_of_the_context_is_trained(run, tmp_path):
 @pytest.mark.parametrize("stride", [16, 8, 2, 1])
 def test_the_interval_is_over_the_same_blocks_whatever_the_stride(stride):
     tokens = numpy.array([scored for _, _, scored in blocks.windows(numpy.zeros(101), 16, stride).spans])
-    nats, counts = language_model._by_block(tokens * 2.0, tokens, 16)
+    nats, counts = metrics.by_block(tokens * 2.0, tokens, 16)
     assert counts.tolist() == [16] * 6 + [4] and nats.tolist() == [32.0] * 6 + [8.0]
 
 

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from nutshell import checkpoints
 from nutshell.tasks.classify import ClassifyTrainer
-from tests.conftest import SMALL_YAML
+from tests.conftest import PROMPTS_YAML, SMALL_YAML, TEXT_YAML
 
 TRAINED = SMALL_YAML.replace(
     "max_steps: 2", "max_steps: 12, save_strategy: steps, save_steps: 4, train_sampling_strategy: group_by_length"
@@ -34,7 +34,9 @@ def test_what_a_run_leaves_behind(write, nutshell, result, tmp_path):
     }
     found = result()
     held = YAML(typ="safe").load(folder / "experiment.yaml")
-    assert held.pop("launch") == {"processes": 1, "mixed_precision": "no"} and held == found["experiment"]
+    assert held.pop("launch") == {"processes": 1, "mixed_precision": "no"}
+    assert held.pop("read") == found["read"] and set(found["read"]) == {"model", "data"}
+    assert held == found["experiment"]
     assert found["evaluated_on"]["part"] == "test" and not found["evaluated_on"]["chose"]
     assert found["training"]["steps"] == 2 and found["training"]["examples_per_second"] > 0
     provenance = found["provenance"]
@@ -280,3 +282,22 @@ def test_frozen_layers_do_not_move(tiny, write, nutshell, result, tmp_path):
         if ".layer.1." in name or (".layer." not in name and "embeddings" not in name)
     )
     assert result()["parameters"]["trained"] == trained < result()["parameters"]["all"]
+
+
+@pytest.mark.parametrize("changed", ["model", "data", "prompts"])
+def test_what_a_path_names_is_part_of_the_experiment(changed, causal, stories, write, nutshell, tmp_path):
+    folders = {"model": tmp_path / "model", "data": tmp_path / "texts", "prompts": tmp_path / "prompts"}
+    shutil.copytree(causal["gpt2"], folders["model"])
+    shutil.copytree(stories, folders["data"])
+    folders["prompts"].mkdir()
+    (folders["prompts"] / "some.txt").write_text("One\n")
+    text = TEXT_YAML if changed == "data" else PROMPTS_YAML.replace("prompts: [", "prompts: FILE # [")
+    text = text.replace("CAUSAL", str(folders["model"])).replace("STORIES", str(folders["data"]))
+    file = write(text.replace("FILE", str(folders["prompts"] / "some.txt")))
+    assert nutshell("run", file)[0] == 0 and nutshell("run", file)[0] == 0
+    touched = folders[changed] / {"model": "config.json", "data": "00.txt", "prompts": "some.txt"}[changed]
+    touched.write_text(touched.read_text() + "\n")
+    code, _, err = nutshell("run", file)
+    assert code == 2 and f"holds another experiment; read.{changed} differ" in err
+    shutil.rmtree(folders[changed])  # its results stay
+    assert nutshell("run", file)[0] == 0

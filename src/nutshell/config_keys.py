@@ -1,7 +1,7 @@
 """The keys a `model.config:` block may have: those of the named architecture's own transformers config."""
 
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -19,11 +19,14 @@ REFUSED = {
 @cache
 def schema(architecture: str) -> type[BaseModel]:
     """A strict pydantic model of the block, from the annotations and defaults of the architecture's config class."""
+    from transformers.activations import ACT2FN
+
     from nutshell.models import config_classes
 
     config = config_classes()[architecture]
     fields: dict[str, Any] = {"model_type": (str, ...)}
     for name, kind in config.__annotations__.items():
+        kind = Literal[tuple(sorted(ACT2FN))] if name in ("activation", "activation_function") else kind
         if name in REFUSED or name.startswith("summary_") or not hasattr(config, name):
             continue
         limits = {int: {"ge": 1}, float: {"ge": 0}, float | int: {"ge": 0}, int | None: {"ge": 1}}.get(kind, {})

@@ -19,7 +19,12 @@ def disagreements(plain: dict[str, Any]) -> Iterator[Problem]:
         plain: The experiment as it was read; what is not well-formed is passed over, since the schema says so.
     """
     blocks = ("model", "data", "training", "evaluation", "generation", "reference")
-    given = {key: block if isinstance(block := plain.get(key), dict) else {} for key in blocks}
+    given = {
+        key: {name: value for name, value in block.items() if value is not None}
+        if isinstance(block := plain.get(key), dict)
+        else {}
+        for key in blocks
+    }
     task = plain["task"]
     directions = CAUSAL_DIRECTIONS if task == "language_model" else None
     if task == "classify":
@@ -82,11 +87,10 @@ def _language_model(plain: dict, model: dict, data: dict, training: dict, evalua
             yield ("model",), "model.tokenizer is missing: bytes, or bpe with model.vocab_size"
         if (model.get("tokenizer") == "bpe") != ("vocab_size" in model):
             yield ("model",), "model.vocab_size is the size of a bpe to be trained: state both or neither"
-        if training.get("num_train_epochs") == 0 and training.get("max_steps", -1) < 1:
-            yield (
-                ("training", "num_train_epochs"),
-                "training.num_train_epochs: 0 leaves a model of model.config untrained",
-            )
+        steps = training.get("max_steps")
+        if training.get("num_train_epochs") == 0 and not (isinstance(steps, int) and steps > 0):
+            path = ("training", "num_train_epochs")
+            yield path, "training.num_train_epochs: 0 leaves a model of model.config untrained"
     if data.get("name") == "text" and not data.get("path"):
         yield ("data",), "data.path is missing: a text file, or a folder of them"
     if data.get("name") == "sample_text" and data.get("path"):
@@ -109,6 +113,13 @@ def _language_model(plain: dict, model: dict, data: dict, training: dict, evalua
         )
     if plain.get("generation") and not plain.get("samples"):
         yield ("generation",), "generation: continues the prompts of samples, but there are none"
+    if plain.get("samples") and training.get("eval_strategy", "no") == "no":
+        yield ("samples",), "samples: are continued at each evaluation, but training.eval_strategy is no"
+    if plain.get("samples") and training.get("num_train_epochs") == 0:
+        yield (
+            ("samples",),
+            "samples: are continued during training, but there is none; prompts of task: generate are not",
+        )
     if plain.get("samples") and "max_new_tokens" not in (plain.get("generation") or {}):
         yield ("samples",), "generation.max_new_tokens is missing: how far samples are continued"
 

@@ -13,6 +13,8 @@ from nutshell import config_keys, generation_keys, training_keys
 from nutshell.disagreements import disagreements
 from nutshell.schema import EXPERIMENTS, Experiment
 
+MANY = 12  # words: more are not listed in a message
+
 
 class UserError(Exception):
     """A mistake that the user can mend: the command prints the message alone and exits with 2."""
@@ -53,10 +55,17 @@ def load(file: str | Path, overrides: Sequence[str] = ()) -> Experiment:
 
 
 def dump(data: dict[str, Any], file: Path) -> None:
-    """Writes plain data as YAML."""
+    """Writes plain data as YAML that reads back the same."""
     yaml = YAML()
+    yaml.representer.add_representer(str, _represent)
     with file.open("w", encoding="utf-8") as stream:
         yaml.dump(data, stream)
+
+
+def _represent(representer, text: str):
+    """Strings plain, but for the line separators that YAML would read back as spaces."""
+    style = '"' if any(sign in text for sign in "\x85\u2028\u2029") else None
+    return representer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 def _read(file: Path) -> dict:
@@ -184,5 +193,6 @@ def _explain(detail: dict, kind: type[Experiment], plain: dict, places: dict, fi
         return f"{place}: {key}: expected all, head or last_<n> (the n highest layers and the head), not {given!r}"
     if detail["type"] == "literal_error" and isinstance(given, str):
         options = [word.strip("'") for word in detail["ctx"]["expected"].replace(" or ", ", ").split(", ")]
-        return f"{place}: {key}: expected {detail['ctx']['expected']}, {_not(given, options)}"
+        said = detail["ctx"]["expected"] if len(options) < MANY else f"one of {len(options)}"
+        return f"{place}: {key}: expected {said}, {_not(given, options)}"
     return f"{place}: {key}: {detail['msg'].replace('Input should', 'should')}, not {given!r}"

@@ -9,6 +9,7 @@ import numpy
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+from nutshell import generation_keys, models
 from nutshell.experiment import UserError
 from nutshell.models.language import CausalModel, Draw
 
@@ -33,33 +34,42 @@ class Request:
 def requests(
     prompts: Sequence[str],
     tokenizer,
-    start: int | None,
-    samples: int,
-    greedy: bool,
-    context: int | None,
-    new_tokens: int,
+    config: dict[str, Any],
+    generation: dict[str, Any],
+    samples: int = 1,
+    greedy: bool = False,
 ) -> list[Request]:
     """Every continuation that is to be made, prompt by prompt, the greedy one first.
 
     Args:
         prompts: The texts.
         tokenizer: A tokenizers.Tokenizer.
-        start: The token that an empty prompt becomes; None if the model has none.
-        samples: How many samples of each.
-        greedy: Whether the greedy one is wanted.
-        context: The most tokens that the model can be fed; None if there is no limit.
-        new_tokens: The most that a continuation may have.
+        config: The model's config.json: its context, its vocabulary and the token that an empty prompt becomes.
+        generation: Keys of GenerationConfig; without do_sample there is one continuation of a prompt.
+        samples: How many samples of each prompt.
+        greedy: Whether the greedy continuation is wanted beside them.
 
     Raises:
-        UserError: If a prompt is empty and there is no start token, or does not fit into the context.
+        UserError: If a prompt is empty and there is no start token, or does not fit into the context, or a token id
+            is none of the model's.
     """
+    new_tokens, context = generation["max_new_tokens"], models.context(config)
+    vocab = config.get("vocab_size", 50257)
+    for key in ("bad_words_ids", "suppress_tokens", "begin_suppress_tokens"):
+        ids = [token for entry in generation.get(key, []) for token in (entry if isinstance(entry, list) else [entry])]
+        if ids and max(ids) >= vocab:
+            raise UserError(f"generation.{key}: {max(ids)} is no token; the model's are 0 to {vocab - 1}")
     found = []
     for number, prompt in enumerate(prompts, 1):
         said = f"prompt {number} ({prompt[:40]!r}{'...' * (len(prompt) > 40)})"
-        ids = tokenizer.encode(prompt, add_special_tokens=False).ids
-        if not ids and start is None:
+        try:
+            ids = tokenizer.encode(prompt, add_special_tokens=False).ids or [config["bos_token_id"]]
+        except TypeError:
+            raise UserError(f"{said}: is not valid Unicode") from None
+        except KeyError:
+            ids = [None]
+        if ids == [None]:
             raise UserError(f"{said}: is empty, and the model has no start token to begin a text with")
-        ids = ids or [start]
         if context is not None and len(ids) > context:
             raise UserError(
                 f"{said}: has {len(ids)} tokens, {len(ids) - context} more than the {context} positions of the model"
@@ -69,7 +79,7 @@ def requests(
                 f"generation.max_new_tokens: {new_tokens} after the {len(ids)} tokens of {said} do not fit into the "
                 f"{context} positions of the model; at most {context - len(ids)}"
             )
-        found += [Request(prompt, ids, sample) for sample in [None] * greedy + list(range(samples))]
+        found += [Request(prompt, ids, sample) for sample in generation_keys.kinds(generation, samples, greedy)]
     return found
 
 
@@ -88,7 +98,7 @@ def extend(
     Args:
         model: In evaluation mode; its config names the one token that ends a text.
         tokenizer: Its tokenizer.
-        asked: The batch; all greedy ones or all samples.
+        asked: The batch.
         generation: Keys of GenerationConfig, max_new_tokens among them.
         seed: The run's seed.
 
@@ -96,6 +106,26 @@ def extend(
         Tokens and what each costs in nats under the model itself (before temperature and the like), both
         (batch, max_new_tokens), up to and without the end of text; NOTHING and 0 behind that.
     """
+    device, new_tokens = model.device, generation["max_new_tokens"]
+    tokens = torch.full((len(asked), new_tokens), NOTHING, device=device)
+    nats = torch.zeros((len(asked), new_tokens), device=device)
+    for group in _in_groups(asked, generation):
+        tokens[group], nats[group] = _extend(model, tokenizer, [asked[at] for at in group], generation, seed)
+    return tokens, nats
+
+
+def _in_groups(asked: list[Request], generation: dict[str, Any]) -> list[list[int]]:
+    """The places of a batch that may be continued together: greedy ones apart from samples, and prompts of different
+    lengths apart where the padding would count as text (no_repeat_ngram_size)."""
+    apart = bool(generation.get("no_repeat_ngram_size"))
+    groups: dict[Any, list[int]] = {}
+    for place, request in enumerate(asked):
+        groups.setdefault((request.sample is None, len(request.ids) * apart), []).append(place)
+    return list(groups.values())
+
+
+def _extend(model, tokenizer, asked: list[Request], generation: dict[str, Any], seed: int):
+    """`extend` for requests that are all greedy or all samples."""
     new_tokens, end = generation["max_new_tokens"], model.config.eos_token_id
     greedy = asked[0].sample is None
     config = GenerationConfig(
@@ -121,26 +151,20 @@ def extend(
     return tokens, torch.nn.functional.pad(nats, missing)
 
 
-def in_groups(asked: list[Request], generation: dict[str, Any]) -> list[list[int]]:
-    """The places of a batch that may be continued together: greedy ones apart from samples, and prompts of different
-    lengths apart where the padding would count as text (no_repeat_ngram_size)."""
-    apart = bool(generation.get("no_repeat_ngram_size"))
-    groups: dict[Any, list[int]] = {}
-    for place, request in enumerate(asked):
-        groups.setdefault((request.sample is None, len(request.ids) * apart), []).append(place)
-    return list(groups.values())
-
-
-def row(request: Request, tokens: Sequence[int], nats: Sequence[float], tokenizer, new_tokens: int) -> dict[str, Any]:
+def row(
+    request: Request, tokens: Sequence[int], nats: Sequence[float], tokenizer, generation: dict[str, Any]
+) -> dict[str, Any]:
     """A continuation as samples.jsonl has it: the prompt apart, special tokens gone, `sample` None if it is greedy."""
     kept = [int(token) for token in tokens if token != NOTHING]
+    text = tokenizer.decode(kept, skip_special_tokens=True)
+    stopped = any(stop in text for stop in generation.get("stop_strings", []))
     return {
         "prompt": request.prompt,
         "sample": request.sample,
-        "continuation": tokenizer.decode(kept, skip_special_tokens=True),
+        "continuation": text,
         "tokens": len(kept),
         "mean_nats": float(sum(nats[: len(kept)]) / len(kept)) if kept else None,
-        "ended": "finished" if len(kept) < new_tokens else "cut",
+        "ended": "finished" if stopped or len(kept) < generation["max_new_tokens"] else "cut",
     }
 
 

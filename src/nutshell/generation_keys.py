@@ -77,6 +77,8 @@ def problem(generation: dict[str, Any]) -> str | None:
     """What transformers.GenerationConfig itself finds wrong with well-formed keys together, or None."""
     from transformers import GenerationConfig
 
+    if generation.get("min_new_tokens", 0) > generation.get("max_new_tokens", 0):
+        return f"min_new_tokens {generation['min_new_tokens']} is more than max_new_tokens"
     config = GenerationConfig()
     for key, value in generation.items():
         setattr(config, key, value)
@@ -86,3 +88,10 @@ def problem(generation: dict[str, Any]) -> str | None:
         lines = [line for line in str(error).splitlines() if line.startswith("- ")] or str(error).splitlines()
         return lines[0].removeprefix("- ")
     return None
+
+
+def kinds(generation: dict[str, Any], samples: int = 1, greedy: bool = False) -> list[int | None]:
+    """Which continuations of a prompt are made: its samples by number, None the greedy one."""
+    if not generation.get("do_sample"):
+        return [None]
+    return [None] * greedy + list(range(samples))

@@ -10,6 +10,7 @@ from scipy.stats import bootstrap
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
 RESAMPLES = 9999
+MOST_NATS = 709.0  # whose exponential is still a float
 UNITS = {
     "accuracy": "share of examples",
     "f1": "of the positive class",
@@ -129,9 +130,16 @@ def causal(nats: numpy.ndarray, tokens: int, size_bytes: int) -> dict[str, float
     total = float(nats.sum(dtype=numpy.float64))
     return {
         "loss": total / tokens,
-        "perplexity": math.exp(min(total / tokens, 700.0)),  # the largest whose exponential is a float
+        "perplexity": math.exp(min(total / tokens, MOST_NATS)),
         "bits_per_byte": total / math.log(2) / size_bytes,
     }
+
+
+def by_block(nats: numpy.ndarray, tokens: numpy.ndarray, block_tokens: int) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Nats and tokens of windows, (windows,), summed over stretches of about `block_tokens`, (blocks,), whatever the
+    windows' stride: neighbouring tokens are no independent draws."""
+    block = (tokens.cumsum() - 1) // block_tokens
+    return numpy.bincount(block, nats), numpy.bincount(block, tokens)
 
 
 def causal_intervals(nats: numpy.ndarray, tokens: numpy.ndarray, size_bytes: int) -> dict[str, list[float] | None]:
@@ -159,7 +167,7 @@ def causal_intervals(nats: numpy.ndarray, tokens: numpy.ndarray, size_bytes: int
     )
     ends = [float(result.confidence_interval.low), float(result.confidence_interval.high)]
     return {
-        "perplexity": [math.exp(min(end, 700.0)) for end in ends],
+        "perplexity": [math.exp(min(end, MOST_NATS)) for end in ends],
         "bits_per_byte": [end * float(tokens.sum()) / math.log(2) / size_bytes for end in ends],
     }
 

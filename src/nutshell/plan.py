@@ -4,8 +4,8 @@ import math
 import os
 from typing import Any
 
-from nutshell import models, training_keys
-from nutshell.data import blocks, prepared, sources, tokens
+from nutshell import generation_keys, models, training_keys
+from nutshell.data import blocks, documents, prepared, sources, tokens
 from nutshell.schema import Classify, Experiment, Generate, LanguageModel
 
 
@@ -58,11 +58,9 @@ def _language_model(experiment: LanguageModel) -> list[str]:
 
 
 def _generate(experiment: Generate) -> list[str]:
-    from nutshell.tasks.generate import read_prompts
-
     models.find(experiment.model, models.ARCHITECTURES, weights=False)
-    prompts, sampled = read_prompts(experiment), bool(experiment.generation.get("do_sample"))
-    each = experiment.samples_per_prompt * sampled + (experiment.greedy or not sampled)
+    prompts = documents.read_prompts(experiment.prompts)
+    each = len(generation_keys.kinds(experiment.generation, experiment.samples_per_prompt, experiment.greedy))
     most = experiment.generation["max_new_tokens"]
     return [f"prompts:  {len(prompts):,}, {len(prompts) * each:,} continuations of at most {most:,} tokens"]
 

@@ -1,5 +1,7 @@
 """Where a number comes from: code, packages, machine, time."""
 
+import contextlib
+import hashlib
 import platform
 import resource
 import subprocess
@@ -11,6 +13,10 @@ from typing import Any
 
 import torch
 from transformers import TrainingArguments
+
+from nutshell import models
+from nutshell.experiment import UserError
+from nutshell.schema import Experiment
 
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "evaluate", "tokenizers", "numpy", "scipy")
 
@@ -52,6 +58,27 @@ def collect(args: TrainingArguments, began: dict[str, Any]) -> dict[str, Any]:
         "peak_memory_bytes": peak,
         "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated() if args.device.type == "cuda" else None,
     }
+
+
+def digests(experiment: Experiment) -> dict[str, str]:
+    """sha256 of the local files that an experiment names and that are there: `model`, `data`, `prompts`."""
+    model, data = experiment.model, getattr(experiment, "data", None)
+    named = {"data": data and data.path, "prompts": getattr(experiment, "prompts", None)}
+    paths = {key: Path(name).expanduser() for key, name in named.items() if isinstance(name, str)}
+    if model.name and not model.revision and model.name != "minilm":
+        with contextlib.suppress(UserError):  # which the task will say
+            paths["model"] = models.local(model.name, "")
+    found = {}
+    for key, path in sorted(paths.items()):
+        files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+        digest = hashlib.sha256()
+        for file in files:
+            digest.update(str(file.relative_to(path)).encode())
+            with contextlib.suppress(OSError), file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        if files:
+            found[key] = digest.hexdigest()
+    return found
 
 
 def device_name(args: TrainingArguments) -> str:

@@ -63,4 +63,7 @@ def _write(file: Path, text: str) -> None:
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
     """The rows of a JSON lines file; none if it is not there."""
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+    if not file.exists():
+        return []
+    with file.open(encoding="utf-8", newline="\n") as stream:  # JSON escapes no other line separators than \n and \r
+        return [json.loads(line) for line in stream]

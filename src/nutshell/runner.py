@@ -47,15 +47,16 @@ def run(experiment: Experiment, output: Path, force: bool = False) -> dict[str, 
     """
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()  # those of loading and saving; training's own stay
-    home = output.resolve() / experiment.place
+    home, read = output.resolve() / experiment.place, {}
     if is_main():
+        read = provenance.digests(experiment)
         for seed in experiment.seeds:  # before hours are spent on the first
-            _check_folder(home / f"seed-{seed}", experiment.resolved(seed), force)
+            _check_folder(home / f"seed-{seed}", experiment.resolved(seed) | {"read": read}, force)
     for seed in experiment.seeds:
-        _run_seed(experiment, seed, home / f"seed-{seed}", force)
+        _run_seed(experiment, seed, home / f"seed-{seed}", read, force)
     if not is_main():
         return None
-    summary = summarize(experiment, home)
+    summary = summarize(experiment, home, read)
     write_json(home / "summary.json", summary)
     return summary
 
@@ -65,9 +66,9 @@ def is_main() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def _run_seed(experiment: Experiment, seed: int, folder: Path, force: bool) -> None:
+def _run_seed(experiment: Experiment, seed: int, folder: Path, read: dict[str, str], force: bool) -> None:
     """One seed, from whatever its folder holds to a complete one with metrics.json."""
-    resolved = experiment.resolved(seed)
+    resolved = experiment.resolved(seed) | {"read": read}
     with _only_one(folder):
         if is_main():
             _check_folder(folder, resolved, force)
@@ -90,12 +91,16 @@ def _run_seed(experiment: Experiment, seed: int, folder: Path, force: bool) -> N
         record = Record({**resolved, "launch": launch}, force)
         results = TASKS[experiment.task](experiment, args, resume, record)
         if is_main():
-            results |= {"experiment": resolved, "provenance": provenance.collect(args, began)}
+            results |= {
+                "experiment": experiment.resolved(seed),
+                "read": read,
+                "provenance": provenance.collect(args, began),
+            }
             write_json(folder / "metrics.json", results)
         args.distributed_state.wait_for_everyone()
 
 
-def summarize(experiment: Experiment, home: Path) -> dict[str, Any]:
+def summarize(experiment: Experiment, home: Path, read: dict[str, str]) -> dict[str, Any]:
     """Mean, standard deviation and interval of the mean over all complete seeds of this experiment.
 
     Returns:
@@ -110,7 +115,7 @@ def summarize(experiment: Experiment, home: Path) -> dict[str, Any]:
     for folder in home.glob("seed-*"):
         if (match := re.fullmatch(r"seed-(\d+)", folder.name)) and (folder / "metrics.json").exists():
             seed = int(match[1])
-            if not differences(folder, experiment.resolved(seed)):
+            if not differences(folder, experiment.resolved(seed) | {"read": read}):
                 runs[seed] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     runs = dict(sorted(runs.items()))
     first = next(iter(runs.values()))
@@ -162,12 +167,14 @@ def _listed(values: Iterator[Any]) -> str:
 
 
 def differences(folder: Path, resolved: dict[str, Any]) -> list[str]:
-    """The dotted keys in which the experiment that a folder holds differs from this one."""
+    """The dotted keys in which the experiment that a folder holds differs from this one; a file that it read and that
+    is gone is no difference."""
     ours, theirs = (
         {key: value for key, value in _flat(tree) if key.split(".")[0] not in NOT_THE_QUESTION}
         for tree in (resolved, _held(folder))
     )
-    return sorted(key for key in ours | theirs if ours.get(key) != theirs.get(key))
+    keys = {key for key in ours | theirs if key in ours or not key.startswith("read.")}
+    return sorted(key for key in keys if ours.get(key) != theirs.get(key))
 
 
 def _held(folder: Path) -> dict[str, Any]:

@@ -199,6 +199,14 @@ class Generate(Experiment):
     generation: dict[str, Any] = {}
     training: dict[str, Any] = {}
 
+    @field_validator("prompts", mode="before")
+    @classmethod
+    def _texts_or_a_file(cls, value: Any) -> Any:
+        texts = isinstance(value, list) and all(isinstance(text, str) for text in value)
+        if not texts and not (isinstance(value, str) and value):
+            raise ValueError(f"expected a list of texts, or the name of a file with one on each line, not {value!r}")
+        return value
+
     @staticmethod
     def training_schema() -> type[BaseModel]:
         """What `training:` may hold where nothing is trained."""

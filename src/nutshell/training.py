@@ -73,13 +73,14 @@ class Training:
         }
 
 
-def evaluated_on(parts, args: TrainingArguments, unit: str) -> dict[str, Any]:
+def evaluated_on(parts, args: TrainingArguments, unit: str, trained: bool = True) -> dict[str, Any]:
     """Which part of the data the figures are of, and whether it also chose the checkpoint.
 
     Args:
         parts: Of labelled examples or of documents.
         args: The run's arguments.
         unit: What the part is counted in.
+        trained: Whether anything was.
     """
     chose = parts.reported == "validation" and args.load_best_model_at_end
     if chose:
@@ -87,7 +88,7 @@ def evaluated_on(parts, args: TrainingArguments, unit: str) -> dict[str, Any]:
     elif parts.reported == "validation":
         note = "which stands in for a test part; it chose nothing"
     else:
-        note = "touched once, after training"
+        note = "touched once, after training" if trained else "measured without training"
     count = len(getattr(parts, parts.reported))
     text = f"{count:,} {unit} of the {parts.reported_as} part, {note}"
     return {"part": parts.reported_as, "examples": count, "chose": chose, "text": text}

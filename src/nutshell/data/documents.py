@@ -49,7 +49,7 @@ class TextParts:
         train, validation, test: Whichever exist. The validation part may choose a checkpoint; the test part is for
             the final figure alone.
         source: Where they were read, for the record.
-        dropped: Documents left out of the training part because they stand in another part too.
+        dropped: Documents left out of the validation or training part because they stand in a later one too.
     """
 
     train: Documents | None
@@ -103,14 +103,15 @@ def load(data: TextData, trains: bool = True, evaluates: bool = False) -> TextPa
             raise UserError(f"data.{name}_bytes: {data.name} from {source} has no part to hold it out of")
     if not found["test"] and not found["validation"]:
         raise UserError(f"data: {data.name} from {source} has no validation or test part to measure")
-    held = {*(found["test"] or ()), *(found["validation"] or ())}
-    dropped = 0
-    if found["validation"] and found["test"]:
-        found["validation"] = [text for text in found["validation"] if text not in {*found["test"]}]
+    dropped, held = 0, set(found["test"] or ())
+    for name in ("validation", "train"):
+        if found[name] is not None:
+            kept = [text for text in found[name] if text not in held]
+            dropped += len(found[name]) - len(kept)
+            held |= {*kept}
+            found[name] = kept
     if found["train"] is not None:
-        kept = [text for text in found["train"] if text not in held]
-        dropped = len(found["train"]) - len(kept)
-        found["train"] = _take(kept, data.train_bytes)
+        found["train"] = _take(found["train"], data.train_bytes)
     for name, texts in found.items():
         if texts == []:
             raise UserError(f"data: the {name} part of {data.name} would be empty; state other sizes, or more text")
@@ -155,16 +156,20 @@ def _hold_out(texts: list[str], size: int, name: str) -> tuple[list[str], list[s
 
 
 def _cut(texts: list[str], limit: int, up: bool = False) -> tuple[list[str], list[str]]:
-    """A few documents divided at the last line that ends within `limit` bytes, or the first one that ends after."""
-    before, after, room = [], [], limit
-    for text in texts:
-        raw = text.encode()
-        end = len(raw) if len(raw) <= room else raw.rfind(b"\n", 0, max(0, room)) + 1
-        if up and end < room < len(raw):
-            end = raw.find(b"\n", room) + 1 or len(raw)
-        room = room - len(raw) if len(raw) <= room else -1
-        before += [raw[:end].decode()] * (end > 0)
-        after += [raw[end:].decode()] * (end < len(raw))
+    """A few documents divided at the last line that ends within `limit` bytes, or the first one that ends after; where
+    that leaves nothing on one side, at the last or first space."""
+    for sign in (b"\n", b" "):
+        before, after, room = [], [], limit
+        for text in texts:
+            raw = text.encode()
+            end = len(raw) if len(raw) <= room else raw.rfind(sign, 0, max(0, room)) + 1
+            if up and end < room < len(raw):
+                end = raw.find(sign, room) + 1 or len(raw)
+            room = room - len(raw) if len(raw) <= room else -1
+            before += [raw[:end].decode()] * (end > 0)
+            after += [raw[end:].decode()] * (end < len(raw))
+        if before and after:
+            break
     return before, after
 
 
@@ -243,13 +248,26 @@ def read_text(file: Path) -> str:
         raw = file.read_bytes()
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from None
-    if not raw.strip():
-        raise UserError(f"{file}: is empty")
     try:
-        return raw.decode("utf-8-sig")
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         at = len(raw) - len(error.object) + error.start  # which counts from after a byte-order mark
         raise UserError(f"{file}: not UTF-8 text: byte {raw[at]:#04x} at offset {at}") from None
+    if not text.strip():
+        raise UserError(f"{file}: is empty")
+    return text
+
+
+def read_prompts(prompts: list[str] | str) -> list[str]:
+    """The prompts themselves, or each line but the blank ones of the file that is named.
+
+    Raises:
+        UserError: If the file cannot be read or holds none.
+    """
+    if isinstance(prompts, list):
+        return prompts
+    lines = read_text(Path(prompts).expanduser()).split("\n")
+    return [line.removesuffix("\r") for line in lines if line.strip()]
 
 
 def _topics() -> list[str]:

@@ -63,7 +63,7 @@ def find(model: Checkpoint | Causal, architectures: Sequence[str], weights: bool
     elif model.name == "minilm":
         folder = _minilm(weights)
     else:
-        folder = _local(model.name, "; embedded is minilm" * ("bert" in architectures))
+        folder = local(model.name, "; embedded is minilm" * ("bert" in architectures))
     config = read_config(folder)
     if config.get("model_type") not in architectures:
         runs = ", ".join(architectures)
@@ -109,20 +109,25 @@ def load_causal(checkpoint: Path):
             f"{checkpoint}: its weights cannot be read, or do not fit its own config: "
             f"{str(error).strip().splitlines()[-1]}"
         ) from None
-    if report["missing_keys"]:
-        raise UserError(f"{checkpoint}: lacks weights, {', '.join(sorted(report['missing_keys'])[:3])} among them")
-    model.generation_config = GenerationConfig()  # what a checkpoint's own file says would be mixed in unseen
+    for found, said in (
+        ("missing_keys", "lacks weights"),
+        ("unexpected_keys", "has weights that its config has no room for"),
+    ):
+        if report[found]:
+            raise UserError(f"{checkpoint}: {said}, {', '.join(sorted(report[found])[:3])} among them")
+    # What a checkpoint's own generation_config.json says would be mixed in unseen.
+    model.generation_config = GenerationConfig.from_model_config(model.config)
     return model
 
 
 def context(config: dict[str, Any]) -> int | None:
     """The most tokens that a language model's config.json says it can be fed; None if there is no limit."""
-    if config["model_type"] == "lstm":
+    if config["model_type"] == "lstm" or config.get("positions") == "sinusoidal":
         return None
     return config.get("n_positions", config.get("max_position_embeddings", 1024))  # 1,024 is both classes' default
 
 
-def _local(name: str, embedded: str) -> Path:
+def local(name: str, embedded: str) -> Path:
     """A checkpoint's folder, an earlier run's, or that of its only seed."""
     folder = Path(name).expanduser()
     if not folder.is_dir():

@@ -21,18 +21,9 @@ class GenerateTrainer(Trainer):
         """Tokens and nats, (batch, max_new_tokens), and (batch,) the requests' places."""
         places = inputs["places"].to(self.args.device)
         asked = [self.asked[place] for place in places.tolist()]
-        shape = (len(asked), self.keys["max_new_tokens"])
-        tokens = torch.full(shape, generation.NOTHING, device=self.args.device)
-        nats = torch.zeros(shape, device=self.args.device)
         with torch.no_grad(), self.compute_loss_context_manager():
-            for group in generation.in_groups(asked, self.keys):
-                tokens[group], nats[group] = generation.extend(
-                    self.accelerator.unwrap_model(model),
-                    self.processing_class,
-                    [asked[place] for place in group],
-                    self.keys,
-                    self.args.seed,
-                )
+            unwrapped = self.accelerator.unwrap_model(model)
+            tokens, nats = generation.extend(unwrapped, self.processing_class, asked, self.keys, self.args.seed)
         return None, (tokens, nats), places
 
 
@@ -52,19 +43,17 @@ def generate(experiment: Generate, args: TrainingArguments, resume: Path | None,
         UserError: Whatever is wrong with the model, a prompt or the settings.
     """
     checkpoint = models.find(experiment.model, models.ARCHITECTURES)
-    prompts = read_prompts(experiment)
+    prompts = documents.read_prompts(experiment.prompts)
     model = models.load_causal(checkpoint)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
-    keys, sampled = experiment.generation, bool(experiment.generation.get("do_sample"))
-    new_tokens = keys["max_new_tokens"]
+    keys = experiment.generation
     asked = generation.requests(
         prompts,
         vocabularies.of_checkpoint(checkpoint, models.read_config(checkpoint)).tokenizer,
-        model.config.bos_token_id,
-        samples=experiment.samples_per_prompt if sampled else 0,
-        greedy=experiment.greedy or not sampled,
-        context=models.context(model.config.to_dict()),
-        new_tokens=new_tokens,
+        model.config.to_dict(),
+        keys,
+        experiment.samples_per_prompt,
+        experiment.greedy,
     )
     trainer = GenerateTrainer(
         model,
@@ -82,8 +71,7 @@ def generate(experiment: Generate, args: TrainingArguments, resume: Path | None,
 
     (tokens, nats), places = result.predictions, result.label_ids.tolist()
     rows = {
-        place: generation.row(asked[place], tokens[at], nats[at], tokenizer, new_tokens)
-        for at, place in enumerate(places)
+        place: generation.row(asked[place], tokens[at], nats[at], tokenizer, keys) for at, place in enumerate(places)
     }
     if trainer.is_world_process_zero():
         write_lines(Path(args.output_dir) / "samples.jsonl", [rows[place] for place in range(len(asked))])
@@ -117,15 +105,3 @@ def generate(experiment: Generate, args: TrainingArguments, resume: Path | None,
         "training": None,
         "generation": {"tokens": made, "seconds": seconds, "tokens_per_second": made / seconds},
     }
-
-
-def read_prompts(experiment: Generate) -> list[str]:
-    """The prompts themselves, or each line of the file they are in but for blank ones.
-
-    Raises:
-        UserError: If the file cannot be read or holds none.
-    """
-    if isinstance(experiment.prompts, list):
-        return experiment.prompts
-    lines = documents.read_text(Path(experiment.prompts).expanduser()).splitlines()
-    return [line for line in lines if line.strip()]

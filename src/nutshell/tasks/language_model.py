@@ -1,5 +1,6 @@
 """Training or fine-tuning a language model through Trainer, and measuring it as a compressor of unseen text."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,14 @@ def language_model(
     parts, wanted = prepared.parts, experiment.data.block_tokens
     stride = experiment.evaluation.stride or wanted
     model, tokenizer = _model(experiment, prepared, training.finished, args.seed)
-    asked = _samples(experiment, prepared, model)
+    asked = []
+    if experiment.samples:
+        ends = model.config.to_dict()
+        asked = generation.requests(experiment.samples, prepared.vocabulary.tokenizer, ends, experiment.generation)
     validation, trained = parts.validation, trains(experiment)
     if not trained:
         args.eval_strategy, args.load_best_model_at_end = "no", False
+    samples = Samples(asked, experiment.generation, tokenizer)
     trainer = LanguageModelTrainer(
         model,
         args,
@@ -77,13 +82,14 @@ def language_model(
         eval_dataset=blocks.windows(prepared.streams["validation"], wanted, wanted) if validation else None,
         processing_class=tokenizer,
         compute_metrics=lambda result: _figures(result, validation.size_bytes),
-        callbacks=[record, *([Samples(asked, experiment.generation, tokenizer)] if asked else [])],
+        callbacks=[record, *([samples] if asked else [])],
     )
     trainer.eval_tokens = wanted
     progress.install(trainer)
     speed = None
     if trained:
         training.run(trainer)
+        training.seconds -= samples.seconds
         speed = training.speed(trainer, len(trainer.train_dataset), len(prepared.streams["train"]))
     else:
         record.begin(args)
@@ -93,7 +99,7 @@ def language_model(
     trainer.compute_metrics = None  # those above are of the validation part
     result = trainer.predict(measured)
     values = _figures(result, part.size_bytes)
-    nats, tokens = _by_block(result.predictions.sum(-1, dtype=numpy.float64), result.label_ids, wanted)
+    nats, tokens = metrics.by_block(result.predictions.sum(-1, dtype=numpy.float64), result.label_ids, wanted)
     if tokens.sum() != len(prepared.streams[parts.reported]) - 1:
         raise RuntimeError(
             f"{tokens.sum()} tokens were scored, but the stream has {len(prepared.streams[parts.reported])}"
@@ -102,7 +108,7 @@ def language_model(
     trainer.save_model(str(Path(args.output_dir) / "model"))
     trainer.save_state()  # trainer_state.json, with the log history
     return {
-        "evaluated_on": evaluated_on(parts, args, "documents"),
+        "evaluated_on": evaluated_on(parts, args, "documents", trained),
         "intervals_over": "blocks",
         "metrics": {
             name: {
@@ -128,7 +134,7 @@ def language_model(
             "bytes": {name: part.size_bytes for name, part in parts.by_name().items()},
             "tokens": {name: len(stream) for name, stream in prepared.streams.items()},
             "sha256": {name: part.digest() for name, part in parts.by_name().items()},
-            "left_out_of_train": parts.dropped,
+            "left_out": parts.dropped,
         },
         "vocabulary": {"tokens": len(prepared.vocabulary), "sha256": prepared.vocabulary.digest},
         "parameters": {"all": model.num_parameters(), "trained": model.num_parameters(only_trainable=True) * trained},
@@ -152,7 +158,7 @@ def _model(experiment: LanguageModel, prepared: Prepared, finished: Path | None,
             **keys, vocab_size=len(prepared.vocabulary), bos_token_id=end, eos_token_id=end
         )
         return models.model_classes()[architecture](config), tokenizer
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise UserError(f"model.config: no {architecture} can be made of it: {reason}") from None
 
@@ -160,38 +166,15 @@ def _model(experiment: LanguageModel, prepared: Prepared, finished: Path | None,
 def _figures(result, size_bytes: int) -> dict[str, float]:
     """Loss, perplexity and bits per byte of Trainer's (nats, tokens)."""
     if not numpy.isfinite(result.predictions).all():
-        raise UserError("training diverged: a token's cost is not finite; try a lower training.learning_rate")
+        raise UserError("a token's cost is not finite: training diverged; try a lower training.learning_rate")
     return metrics.causal(result.predictions, int(result.label_ids.sum()), size_bytes)
-
-
-def _by_block(nats: numpy.ndarray, tokens: numpy.ndarray, block_tokens: int) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """Nats and tokens (windows,) summed over stretches of about `block_tokens`, whatever the stride, since neighbouring
-    tokens are no independent draws."""
-    block = (tokens.cumsum() - 1) // block_tokens
-    return numpy.bincount(block, nats), numpy.bincount(block, tokens)
-
-
-def _samples(experiment: LanguageModel, prepared: Prepared, model) -> list[generation.Request]:
-    """The continuations of `samples:`, one of each prompt."""
-    if not experiment.samples:
-        return []
-    sampled = bool(experiment.generation.get("do_sample"))
-    return generation.requests(
-        experiment.samples,
-        prepared.vocabulary.tokenizer,
-        model.config.bos_token_id,
-        samples=int(sampled),
-        greedy=not sampled,
-        context=models.context(model.config.to_dict()),
-        new_tokens=experiment.generation["max_new_tokens"],
-    )
 
 
 class Samples(TrainerCallback):
     """Continues the prompts of `samples:` at each evaluation and keeps the texts, with their step, in samples.jsonl."""
 
     def __init__(self, asked: list[generation.Request], keys: dict[str, Any], tokenizer):
-        self.asked, self.keys, self.tokenizer = asked, keys, tokenizer
+        self.asked, self.keys, self.tokenizer, self.seconds = asked, keys, tokenizer, 0.0
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Drops what a run that is resumed had written after its checkpoint."""
@@ -204,11 +187,13 @@ class Samples(TrainerCallback):
         if not state.is_world_process_zero:
             return
         file, rows = Path(args.output_dir) / "samples.jsonl", []
-        trained, new_tokens = model.training, self.keys["max_new_tokens"]
+        began, trained = time.monotonic(), model.training
         model.eval()
         with torch.random.fork_rng():  # stock sampling draws, though nothing comes of it
             tokens, nats = generation.extend(model, self.tokenizer, self.asked, self.keys, args.seed)
         model.train(trained)
         for request, ids, costs in zip(self.asked, tokens.tolist(), nats.tolist(), strict=True):
-            rows.append({"step": state.global_step, **generation.row(request, ids, costs, self.tokenizer, new_tokens)})
-        write_lines(file, read_lines(file) + rows)
+            rows.append({"step": state.global_step, **generation.row(request, ids, costs, self.tokenizer, self.keys)})
+        earlier = [row for row in read_lines(file) if row["step"] < state.global_step]  # a resumed step says it again
+        write_lines(file, earlier + rows)
+        self.seconds += time.monotonic() - began
