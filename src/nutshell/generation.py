@@ -63,11 +63,9 @@ def requests(
     for number, prompt in enumerate(prompts, 1):
         said = f"prompt {number} ({prompt[:40]!r}{'...' * (len(prompt) > 40)})"
         try:
-            ids = tokenizer.encode(prompt, add_special_tokens=False).ids or [config["bos_token_id"]]
+            ids = tokenizer.encode(prompt, add_special_tokens=False).ids or [config.get("bos_token_id")]
         except TypeError:
             raise UserError(f"{said}: is not valid Unicode") from None
-        except KeyError:
-            ids = [None]
         if ids == [None]:
             raise UserError(f"{said}: is empty, and the model has no start token to begin a text with")
         if context is not None and len(ids) > context:
