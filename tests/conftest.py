@@ -50,6 +50,29 @@ generation: {max_new_tokens: 8}
 SMALL_YAML = PAIRS_YAML.replace("name: sample_pairs,", "name: sample_pairs, path: SMALL,")
 
 
+def one_step(model, examples, folder, batch: int, accumulation: int, data_collator=None):
+    """Trainer after one optimizer step over the examples in their order, and that step's (loss, gradient norm)."""
+    from transformers import Trainer, TrainingArguments
+
+    args = TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=accumulation,
+        max_steps=1,
+        max_grad_norm=1e9,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        use_cpu=True,
+        disable_tqdm=True,
+        train_sampling_strategy="sequential",
+    )
+    trainer = Trainer(model, args, train_dataset=examples, data_collator=data_collator)
+    trainer.train()
+    first = trainer.state.log_history[0]
+    return trainer, (first["loss"], first["grad_norm"])
+
+
 def pytest_sessionfinish():
     shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
 

@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import BertForSequenceClassification, Trainer, TrainingArguments
+from transformers import BertForSequenceClassification
 
 from nutshell.models import bert
+from tests.conftest import one_step
 
 LABELS = ("negative", "positive")
 
@@ -21,22 +22,7 @@ def logged(model_class, tiny, folder, batch: int, accumulation: int) -> tuple[fl
         {"input_ids": torch.randint(1000, 2000, (12,), generator=generator), "labels": torch.tensor(i % 2)}
         for i in range(8)
     ]
-    args = TrainingArguments(
-        output_dir=str(folder),
-        per_device_train_batch_size=batch,
-        gradient_accumulation_steps=accumulation,
-        max_steps=1,
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        use_cpu=True,
-        disable_tqdm=True,
-        train_sampling_strategy="sequential",
-    )
-    trainer = Trainer(model, args, train_dataset=examples)
-    trainer.train()
-    first = trainer.state.log_history[0]
-    return first["loss"], first["grad_norm"]
+    return one_step(model, examples, folder, batch, accumulation)[1]
 
 
 def test_accumulation_changes_neither_loss_nor_gradient(tiny, tmp_path):

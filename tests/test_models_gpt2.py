@@ -7,12 +7,11 @@ import sys
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from nutshell import models
 from nutshell.data.batches import TextCollator
-from nutshell.models.gpt2 import Gpt2LanguageModel
-from tests.conftest import ROOT
+from tests.conftest import ROOT, one_step
 
 ALL = pytest.mark.parametrize("name", ["gpt2", "scratch", "lstm"])
 
@@ -24,26 +23,10 @@ def rows(*lengths: int) -> list:
 
 
 def logged(model_class, folder, output, batch, accumulation, lengths=(9, 3, 7, 2, 8, 5, 4, 6)):
-    """Loss and gradient norm of one step of Trainer over rows of several lengths."""
-    model = model_class.from_pretrained(folder, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
-    args = TrainingArguments(
-        output_dir=str(output),
-        max_steps=1,
-        per_device_train_batch_size=batch,
-        gradient_accumulation_steps=accumulation,
-        learning_rate=0.0,
-        max_grad_norm=1e9,
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        use_cpu=True,
-        disable_tqdm=True,
-        train_sampling_strategy="sequential",
-    )
-    trainer = Trainer(model, args, train_dataset=rows(*lengths), data_collator=TextCollator(256))
-    trainer.train()
-    first = trainer.state.log_history[0]
-    return first["loss"], first["grad_norm"]
+    """Trainer, and loss and gradient norm of its first step over rows of several lengths, dropout off."""
+    still = {"gpt2": ("resid_pdrop", "embd_pdrop", "attn_pdrop")}.get(model_class.config_class.model_type, ("dropout",))
+    model = model_class.from_pretrained(folder, **dict.fromkeys(still, 0.0))
+    return one_step(model, rows(*lengths), output, batch, accumulation, TextCollator(256))
 
 
 def brute_force(model, lengths=(9, 3, 7, 2, 8, 5, 4, 6)) -> float:
@@ -58,9 +41,15 @@ def brute_force(model, lengths=(9, 3, 7, 2, 8, 5, 4, 6)) -> float:
     return nats / count
 
 
-def test_the_training_loss_is_the_mean_over_predicted_tokens(causal, tmp_path):
-    expected = brute_force(models.load_causal(causal["gpt2"]).eval())
-    found = [logged(Gpt2LanguageModel, causal["gpt2"], tmp_path, *sizes) for sizes in ((8, 1), (2, 4), (1, 8))]
+@ALL
+def test_the_training_loss_is_the_mean_over_predicted_tokens(name, causal, tmp_path):
+    expected = brute_force(models.load_causal(causal[name]).eval())
+    model_class = models.model_classes()[name]
+    found = []
+    for sizes in ((8, 1), (2, 4), (1, 8)):
+        trainer, logs = logged(model_class, causal[name], tmp_path, *sizes)
+        assert trainer.model_accepts_loss_kwargs and trainer._loss_shifts_labels
+        found.append(logs)
     for loss, norm in found:
         assert loss == pytest.approx(expected, rel=1e-4)
         assert norm == pytest.approx(found[0][1], rel=1e-4)
@@ -70,7 +59,7 @@ def test_upstream_still_needs_the_mend(causal, tmp_path):
     """When this fails, transformers counts predicted tokens by itself and the wrapper's line can go."""
     lengths = (8,) * 8
     expected = brute_force(models.load_causal(causal["gpt2"]).eval(), lengths)
-    loss, _ = logged(GPT2LMHeadModel, causal["gpt2"], tmp_path, 8, 1, lengths)
+    _, (loss, _) = logged(GPT2LMHeadModel, causal["gpt2"], tmp_path, 8, 1, lengths)
     assert loss == pytest.approx(7 / 8 * expected, rel=1e-4)
 
 

@@ -6,8 +6,7 @@ import math
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy, pad
-from transformers import Trainer, TrainingArguments
+from torch.nn.functional import pad
 
 from nutshell.models.lstm import LstmConfig, LstmForCausalLM
 
@@ -198,14 +197,6 @@ def test_the_loss_is_the_mean_over_predicted_tokens():
     assert summed.item() == pytest.approx(sum(nats) / 40, rel=1e-5)
 
 
-def test_token_nats_of_a_padded_row_are_those_of_the_row_alone():
-    model, (prompts, ids, mask) = build(), padded((4, 9), "left")
-    with torch.no_grad():
-        nats, alone = model.token_nats(ids, mask), model.token_nats(prompts[0])
-    torch.testing.assert_close(nats[0, 5:], alone[0])
-    assert not nats[0, :5].any()
-
-
 def test_padding_takes_no_part_in_the_gradient():
     model, (prompts, ids, mask) = build(), padded((4, 9), "right")
     model(ids, attention_mask=mask, labels=ids.masked_fill(mask == 0, -100)).loss.backward()
@@ -246,35 +237,3 @@ def test_autocast_halves_the_logits_but_not_the_loss():
             model.generate(ids, attention_mask=mask, max_new_tokens=2, pad_token_id=0)
     assert (full.logits.dtype, half.logits.dtype, half.loss.dtype) == (torch.float32, torch.bfloat16, torch.float32)
     assert half.loss.item() == pytest.approx(full.loss.item(), rel=0.02)
-
-
-def logged(folder, batch: int, accumulation: int) -> tuple[float, float]:
-    """Loss and gradient norm of the first optimizer step over 8 examples, each of another length."""
-    ids, mask = draw(8, 12, seed=6), (torch.arange(12) < 3 + torch.arange(8)[:, None]).long()
-    labels = ids.masked_fill(mask == 0, -100)
-    args = TrainingArguments(
-        output_dir=str(folder),
-        per_device_train_batch_size=batch,
-        gradient_accumulation_steps=accumulation,
-        max_steps=1,
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        use_cpu=True,
-        disable_tqdm=True,
-        train_sampling_strategy="sequential",
-    )
-    examples = [{"input_ids": ids[row], "attention_mask": mask[row], "labels": labels[row]} for row in range(8)]
-    trainer = Trainer(build(dropout=0.0), args, train_dataset=examples, eval_dataset=examples)
-    assert trainer.model_accepts_loss_kwargs and trainer._loss_shifts_labels
-    assert trainer.predict(examples).predictions.shape == (8, 12, 31)  # logits alone, no state
-    trainer.train()
-    first = next(entry for entry in trainer.state.log_history if "grad_norm" in entry)
-    with torch.no_grad():
-        nats = cross_entropy(build()(ids).logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
-    assert first["loss"] == pytest.approx(nats.item(), rel=1e-3)
-    return first["loss"], first["grad_norm"]
-
-
-def test_accumulation_changes_neither_loss_nor_gradient(tmp_path):
-    assert logged(tmp_path, 2, 4) == pytest.approx(logged(tmp_path, 8, 1), rel=1e-4)

@@ -6,8 +6,8 @@ import math
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy, scaled_dot_product_attention
-from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from nutshell.models import scratch
 from nutshell.models.scratch import ScratchConfig, ScratchForCausalLM
@@ -225,18 +225,6 @@ def test_the_loss_is_the_mean_over_predicted_tokens():
     assert summed.item() == pytest.approx(sum(nats) / 40, rel=1e-5)
 
 
-def test_token_nats_of_a_padded_row_are_those_of_the_row_alone():
-    model, ids = build(), draw(1, 33)  # one more than there are positions: the last is only predicted
-    mask = torch.ones_like(ids)
-    mask[0, :20] = 0
-    with torch.no_grad():
-        nats, alone = model.token_nats(ids, mask), model.token_nats(ids[:, 20:])
-        logits = model(ids[:, 20:-1]).logits
-    torch.testing.assert_close(nats[:, 20:], alone, atol=1e-5, rtol=0)
-    torch.testing.assert_close(alone, cross_entropy(logits[0], ids[0, 21:], reduction="none")[None])
-    assert not nats[:, :20].any()
-
-
 def test_parameters_counted_by_hand():
     attention = 16 * 48 + 48 + 16 * 16 + 16
     feed_forward = 16 * 40 + 40 + 40 * 16 + 16
@@ -291,37 +279,6 @@ def test_autocast_halves_the_logits_but_not_the_loss():
             model.generate(ids, max_new_tokens=2, pad_token_id=0)
     assert (full.logits.dtype, half.logits.dtype, half.loss.dtype) == (torch.float32, torch.bfloat16, torch.float32)
     assert half.loss.item() == pytest.approx(full.loss.item(), rel=0.02)
-
-
-def logged(folder, batch: int, accumulation: int) -> tuple[float, float]:
-    """Loss and gradient norm of the first optimizer step over 8 examples, each with another number of predictions."""
-    ids = draw(8, 12, seed=6)
-    labels = torch.where(torch.arange(12) < 3 + torch.arange(8)[:, None], ids, -100)
-    args = TrainingArguments(
-        output_dir=str(folder),
-        per_device_train_batch_size=batch,
-        gradient_accumulation_steps=accumulation,
-        max_steps=1,
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        use_cpu=True,
-        disable_tqdm=True,
-        train_sampling_strategy="sequential",
-    )
-    examples = [{"input_ids": ids[row], "labels": labels[row]} for row in range(8)]
-    trainer = Trainer(build(dropout=0.0), args, train_dataset=examples)
-    assert trainer.model_accepts_loss_kwargs and trainer._loss_shifts_labels
-    trainer.train()
-    first = trainer.state.log_history[0]
-    with torch.no_grad():
-        nats = cross_entropy(build()(ids).logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
-    assert first["loss"] == pytest.approx(nats.item(), rel=1e-3)
-    return first["loss"], first["grad_norm"]
-
-
-def test_accumulation_changes_neither_loss_nor_gradient(tmp_path):
-    assert logged(tmp_path, 2, 4) == pytest.approx(logged(tmp_path, 8, 1), rel=1e-4)
 
 
 def test_a_subclass_of_any_name_keeps_the_loss():
