@@ -634,7 +634,7 @@ CAUSAL_RUNS = {
     "a BERT to prompt": (PROMPTS_YAML.replace("CAUSAL", "TINY"), ["is a bert checkpoint; this task runs gpt2"]),
     "a run that is not there": (
         PROMPTS_YAML.replace("CAUSAL", "outputs/quickstart/nothing"),
-        ["outputs/quickstart/nothing is no folder here; if it is an earlier run's, run that first"],
+        ["outputs/quickstart/nothing is no folder here (in", "if it is an earlier run's, run that first"],
     ),
     "a prompt longer than the context": (
         PROMPTS_YAML.replace("Once", "x" * 70),

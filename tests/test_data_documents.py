@@ -96,8 +96,16 @@ def test_the_division_is_the_same_on_every_call(stories):
 
 def test_what_is_measured_hangs_on_nothing_but_its_own_size(stories):
     test = load(stories).test.texts
-    for others in ({"evaluates": True}, {"validation_bytes": 300}, {"train_bytes": 300}, {"trains": False}):
+    for others in ({"evaluates": True}, {"validation_bytes": 300}, {"train_bytes": 300}):
         assert load(stories, **others).test.texts == test
+    assert load(stories, test_bytes=300, trains=False).test.texts == load(stories, test_bytes=300).test.texts
+
+
+def test_where_nothing_is_trained_a_text_of_one_s_own_is_measured_whole(stories):
+    everything = [file.read_text(encoding="utf-8") for file in sorted(stories.iterdir())]
+    for words in ({}, {"test_bytes": 1_000_000}):
+        parts = load(stories, trains=False, **words)
+        assert parts.test.texts == everything and [*parts.by_name()] == ["test"]
 
 
 def test_validation_is_held_out_only_where_it_is_evaluated_or_stated(stories):

@@ -4,7 +4,7 @@ import pytest
 
 from nutshell import training_keys
 from nutshell.experiment import load
-from tests.conftest import PAIRS_YAML
+from tests.conftest import PAIRS_YAML, ROOT
 
 
 def test_yaml_1_2(write):
@@ -56,3 +56,9 @@ def test_every_default_passes_its_own_check(name):
     value = training_keys.defaults()[name]
     if (name, value) != ("max_steps", -1):  # its way of saying unset
         training_keys.schema().model_validate({name: value})
+
+
+def test_another_model_does_not_keep_the_file_s_revision():
+    file = ROOT / "experiments" / "finetune" / "mrpc.yaml"
+    assert load(file).model.revision and load(file, ["model.name=minilm"]).model.revision is None
+    assert load(file, ["model.name=a/b", f"model.revision={'a' * 40}"]).model.revision == "a" * 40

@@ -68,6 +68,8 @@ def test_commands_are_accepted():
     commands = re.findall(r"^(?:\w+=\S+ )*(?:accelerate launch .*-m )?nutshell ((?:run|show) .*)$", README, re.M)
     assert len(commands) >= 4
     for command in commands:
+        if "my_file.yaml" in command:  # the reader's own
+            continue
         arguments = cli._arguments(shlex.split(command.split("#")[0]))
         assert cli._experiments(arguments)
 

@@ -139,7 +139,8 @@ def _print_summary(summary: dict, output: Path) -> None:
 
 
 def _print_samples(file: Path, console) -> None:
-    """The first seed's continuations: the prompt in bold, what follows it, and how it came about."""
+    """The first seed's continuations, their blank lines drawn together: `prompt|what follows it`, and how it came
+    about."""
     from rich.text import Text
 
     from nutshell.record import read_lines
@@ -151,7 +152,8 @@ def _print_samples(file: Path, console) -> None:
         how = "greedy" if row["sample"] is None else f"sample {row['sample'] + 1}"
         cost = "" if row["mean_nats"] is None else f", {row['mean_nats']:.2f} nats per token"
         console.print(Text(f"{how}, {row['tokens']} tokens{cost}, {row['ended']}", style="dim"))
-        console.print(Text.assemble((row["prompt"], "bold"), row["continuation"], "\n"))
+        text = re.sub(r"\n{3,}", "\n\n", row["continuation"].rstrip())
+        console.print(Text.assemble((row["prompt"], "bold"), ("|", "dim"), text, "\n"))
 
 
 def _show(experiment: Experiment, arguments: argparse.Namespace) -> None:

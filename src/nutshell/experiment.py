@@ -38,6 +38,9 @@ def load(file: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     plain = _plain(tree)
     for override in overrides:
         _override(plain, override, places)
+    stated = {override.partition("=")[0] for override in overrides}
+    if "model.name" in stated and "model.revision" not in stated and isinstance(plain.get("model"), dict):
+        plain["model"].pop("revision", None)  # the file's is that of the name which it states
     kind = EXPERIMENTS.get(str(plain.get("task")))
     if kind is None:
         place, tasks = _place(("task",), places, file), list(EXPERIMENTS)

@@ -86,7 +86,8 @@ def _run_seed(experiment: Experiment, seed: int, folder: Path, read: dict[str, s
         if resume and is_main() and (held := _held(folder).get("launch", launch)) != launch:
             raise UserError(f"{folder}: was begun with {held}, this launch has {launch}; launch it alike, or --force")
         origin = f"resuming from {resume.name}" if resume else "from the start"
-        logger.info("%s: seed %d, %s, on %s", experiment.place, seed, origin, provenance.device_name(args))
+        where = f"{provenance.device_name(args)}, {launch['mixed_precision'].replace('no', 'fp32')}"
+        logger.info("%s: seed %d, %s, on %s", experiment.place, seed, origin, where)
         began = provenance.begin()
         record = Record({**resolved, "launch": launch}, force)
         results = TASKS[experiment.task](experiment, args, resume, record)

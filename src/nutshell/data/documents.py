@@ -77,7 +77,8 @@ def load(data: TextData, trains: bool = True, evaluates: bool = False) -> TextPa
     """The documents that a `data:` block asks for.
 
     A part that the text does not have is held out of its training part: whole documents in a shuffled order that is
-    the same for every seed, or the last lines where there are few documents.
+    the same for every seed, or the last lines where there are few documents. Where nothing is trained, a text of the
+    user's own is measured whole unless test_bytes says less.
 
     Args:
         data: The block.
@@ -88,6 +89,9 @@ def load(data: TextData, trains: bool = True, evaluates: bool = False) -> TextPa
         UserError: If files cannot be read, are empty or no UTF-8, lack what is needed, or the Hub cannot be reached.
     """
     parts, source = _read(data)
+    alone = data.name == "text" and {*parts} == {"train"}
+    if alone and not trains and (not data.test_bytes or data.test_bytes >= _bytes(parts["train"])):
+        parts = {"test": parts["train"]}
     sizes = {"validation": data.validation_bytes, "test": data.test_bytes}
     if trains and "train" not in parts:
         raise UserError(f"data: {data.name} from {source} has no training part; it has {', '.join(parts)}")

@@ -132,8 +132,8 @@ def local(name: str, embedded: str) -> Path:
     folder = Path(name).expanduser()
     if not folder.is_dir():
         raise UserError(
-            f"model.name: {name} is no folder here; if it is an earlier run's, run that first; if it is a name on the "
-            f"Hub, add model.revision, the commit it is pinned to{embedded}"
+            f"model.name: {name} is no folder here (in {Path.cwd()}); if it is an earlier run's, run that first; if it "
+            f"is a name on the Hub, add model.revision, the commit it is pinned to{embedded}"
         )
     if (folder / "config.json").exists():
         return folder
