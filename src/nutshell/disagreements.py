@@ -1,8 +1,10 @@
 """Problems between an experiment's keys that are each well-formed."""
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+from pydantic import ValidationError
 
 from nutshell import generation_keys
 from nutshell.data.datasets import DATASETS, TEXTS
@@ -36,7 +38,7 @@ def disagreements(plain: dict[str, Any]) -> Iterator[Problem]:
         yield from _language_model(plain, **given)
     if task == "generate":
         yield from _generate(plain, given["generation"])
-    if given["generation"] and not any(True for _ in _malformed(given["generation"])):
+    if given["generation"] and _well_formed(given["generation"]):
         if problem := generation_keys.problem(given["generation"]):
             yield ("generation",), f"generation: {problem}"
         if given["generation"].get("do_sample") and given["generation"].get("num_beams", 1) > 1:
@@ -50,13 +52,12 @@ def disagreements(plain: dict[str, Any]) -> Iterator[Problem]:
         yield from _best(given["training"], directions)
 
 
-def _malformed(generation: dict) -> Iterator[Any]:
-    from pydantic import ValidationError
-
+def _well_formed(generation: dict) -> bool:
     try:
         generation_keys.schema().model_validate(generation)
-    except ValidationError as error:
-        yield from error.errors()
+    except ValidationError:
+        return False
+    return True
 
 
 def _data(data: dict, known: dict) -> Iterator[Problem]:
@@ -159,10 +160,15 @@ def _best(training: dict, directions: dict) -> Iterator[Problem]:
     best = best.removeprefix("eval_")
     path = ("training", "metric_for_best_model")
     if best not in {*directions, "loss"}:
-        near = difflib.get_close_matches(best, [*directions, "loss"], 1, 0.5)
-        told = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join([*directions, 'loss'])}"
-        yield path, f"training.metric_for_best_model: {best!r} is not known{told}"
+        yield path, f"training.metric_for_best_model: {unknown(best, [*directions, 'loss'])}"
     elif training.get("greater_is_better", best != "loss") is not directions.get(best, False):
         must = str(directions.get(best, False)).lower()
         path = ("training", "greater_is_better")
         yield path, f"training.greater_is_better: must be {must} where the metric is {best}"
+
+
+def unknown(word: str, known: Sequence[str]) -> str:
+    """That a word is not known, with the nearest that is, or all of them."""
+    near = difflib.get_close_matches(word, known, 1, 0.5)
+    told = f"; known are {', '.join(known)}" if known else ""
+    return f"{word!r} is not known" + (f"; did you mean {near[0]!r}?" if near else told)

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from nutshell import config_keys, generation_keys, training_keys
-from nutshell.disagreements import disagreements
+from nutshell.disagreements import disagreements, unknown
 from nutshell.schema import EXPERIMENTS, Experiment
 
 MANY = 12  # words: more are not listed in a message
@@ -149,12 +149,6 @@ def _known(path: tuple, experiment: type[Experiment], plain: dict) -> list[str]:
     return list(model.model_fields)
 
 
-def _unknown(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, 1, 0.5)
-    told = f"; known are {', '.join(known)}" if known else ""
-    return f"{word!r} is not known" + (f"; did you mean {near[0]!r}?" if near else told)
-
-
 def _not(given: Any, options: Sequence[str]) -> str:
     near = difflib.get_close_matches(str(given), options, 1, 0.5)
     return f"not {given!r}" + (f"; did you mean {near[0]!r}?" if near else "")
@@ -185,7 +179,7 @@ def _explain(detail: dict, kind: type[Experiment], plain: dict, places: dict, fi
             return f"{place}: {key} does not belong in an experiment: {reason}"
         known = _known(path[:-1], kind, plain)
         block = f" in {'.'.join(path[:-1])}" if path[1:] else ""
-        return f"{place}: unknown key{block}: {_unknown(path[-1], known)}"
+        return f"{place}: unknown key{block}: {unknown(path[-1], known)}"
     if detail["type"] == "missing":
         return f"{place}: {key} is missing"
     if detail["type"] == "value_error":

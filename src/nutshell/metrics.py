@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import datasets
 import evaluate
@@ -89,19 +90,42 @@ def intervals(names: list[str], predicted: numpy.ndarray, labels: numpy.ndarray,
     }
     found = {}
     for name in names:
-        data, statistic = samples[name]
-        result = bootstrap(
-            data,
-            statistic,
-            paired=True,
-            vectorized=True,
-            n_resamples=RESAMPLES,
-            method="percentile",
-            batch=max(1, 2_000_000 // len(labels)),
-            rng=0,
-        )
-        found[name] = [float(result.confidence_interval.low), float(result.confidence_interval.high)]
+        found[name] = _interval(*samples[name])
     return found
+
+
+def _interval(data: tuple[numpy.ndarray, ...], statistic: Callable) -> list[float]:
+    """The percentile bootstrap's 95 % interval of a statistic of paired arrays, (units,) each."""
+    result = bootstrap(
+        data,
+        statistic,
+        paired=True,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        batch=max(1, 2_000_000 // len(data[0])),
+        rng=0,
+    )
+    return [float(result.confidence_interval.low), float(result.confidence_interval.high)]
+
+
+def entries(values: dict[str, float], intervals: dict[str, Any], better: dict[str, bool | None]) -> dict[str, Any]:
+    """Metrics as metrics.json has them: each with value, 95 % interval, unit and direction.
+
+    Args:
+        values: By name, those that `better` names among them.
+        intervals: [low, high] by name; None, or left out, where there is none.
+        better: By name whether more is better; None where neither is.
+    """
+    return {
+        name: {
+            "value": values[name],
+            "interval_95": intervals.get(name),
+            "unit": UNITS[name],
+            "higher_is_better": higher,
+        }
+        for name, higher in better.items()
+    }
 
 
 def _f1(predicted: numpy.ndarray, labels: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
@@ -155,17 +179,8 @@ def causal_intervals(nats: numpy.ndarray, tokens: numpy.ndarray, size_bytes: int
     """
     if len(nats) < 2:
         return {"perplexity": None, "bits_per_byte": None}
-    result = bootstrap(
-        (nats.astype(numpy.float64), tokens.astype(numpy.float64)),
-        lambda x, y, axis=-1: x.sum(axis) / y.sum(axis),
-        paired=True,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        batch=max(1, 2_000_000 // len(nats)),
-        rng=0,
-    )
-    ends = [float(result.confidence_interval.low), float(result.confidence_interval.high)]
+    columns = (nats.astype(numpy.float64), tokens.astype(numpy.float64))
+    ends = _interval(columns, lambda x, y, axis=-1: x.sum(axis) / y.sum(axis))
     return {
         "perplexity": [math.exp(min(end, MOST_NATS)) for end in ends],
         "bits_per_byte": [end * float(tokens.sum()) / math.log(2) / size_bytes for end in ends],

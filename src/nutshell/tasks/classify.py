@@ -94,15 +94,7 @@ def classify(experiment: Classify, args: TrainingArguments, resume: Path | None,
     ranges = metrics.intervals(names, predicted, labels, nats)
     return {
         "evaluated_on": evaluated_on(parts, args, "examples"),
-        "metrics": {
-            name: {
-                "value": values[name],
-                "interval_95": ranges[name],
-                "unit": metrics.UNITS[name],
-                "higher_is_better": dataset.directions[name],
-            }
-            for name in names
-        },
+        "metrics": metrics.entries(values, ranges, dataset.directions),
         "labels": list(dataset.labels),
         "confusion_matrix": metrics.confusion(predicted, labels, len(dataset.labels)),
         "data": {

@@ -92,10 +92,7 @@ def generate(experiment: Generate, args: TrainingArguments, resume: Path | None,
             "chose": False,
             "text": f"{len(asked)} continuations of {len(prompts)} prompts, {ended} of them finished",
         },
-        "metrics": {
-            name: {"value": value, "interval_95": None, "unit": metrics.UNITS[name], "higher_is_better": better[name]}
-            for name, value in values.items()
-        },
+        "metrics": metrics.entries(values, {}, better),
         "data": {
             "source": "the experiment" if isinstance(experiment.prompts, list) else experiment.prompts,
             "examples": {"prompts": len(prompts)},

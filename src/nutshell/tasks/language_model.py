@@ -13,6 +13,7 @@ from nutshell import compressors, generation, metrics, models, progress
 from nutshell.data import blocks, vocabularies
 from nutshell.data.batches import PADDING, TextCollator
 from nutshell.data.prepared import Prepared, prepare, trains
+from nutshell.disagreements import CAUSAL_DIRECTIONS
 from nutshell.experiment import UserError
 from nutshell.record import Record, read_lines, write_lines
 from nutshell.schema import LanguageModel
@@ -110,15 +111,7 @@ def language_model(
     return {
         "evaluated_on": evaluated_on(parts, args, "documents", trained),
         "intervals_over": "blocks",
-        "metrics": {
-            name: {
-                "value": values[name],
-                "interval_95": interval,
-                "unit": metrics.UNITS[name],
-                "higher_is_better": False,
-            }
-            for name, interval in ranges.items()
-        },
+        "metrics": metrics.entries(values, ranges, CAUSAL_DIRECTIONS),
         "measured": {
             "nats": float(nats.sum()),
             "tokens": int(tokens.sum()),
