@@ -1,42 +1,42 @@
-"""Which of a run's checkpoints were written to their end.
+"""A run's checkpoints: written beside and then renamed, so that one is there whole or not at all.
 
 Trainer's own `resume_from_checkpoint=True` takes the highest number without a look inside.
 """
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from nutshell.record import write_json
+
+CONTENT = "checkpoint.json"  # written last: the size of each file, and what was cut short at this step
 
 
-def newest(folder: Path, processes: int) -> Path | None:
+def newest(folder: Path) -> Path | None:
     """The checkpoint with the most steps among a run's whole ones."""
-    return max((c for c in _all(folder) if is_whole(c, processes)), key=_steps, default=None)
+    return max((c for c in found(folder) if is_whole(c)), key=_steps, default=None)
 
 
-def torn(folder: Path, processes: int) -> list[Path]:
-    """The checkpoints whose writing was cut short."""
-    return [c for c in _all(folder) if not is_whole(c, processes)]
+def found(folder: Path) -> list[Path]:
+    """Every checkpoint of a run, the oldest first."""
+    every = (c for c in folder.glob("checkpoint-*") if c.is_dir())
+    return sorted((c for c in every if c.name.removeprefix("checkpoint-").isdecimal()), key=_steps)
 
 
-def is_whole(checkpoint: Path, processes: int) -> bool:
-    """True if a run of this many processes can go on from it.
-
-    The main process writes trainer_state.json last, after weights, optimizer and schedule; every process writes
-    its own random state. The weights' header says how long their file must be.
-    """
-    weights = list(checkpoint.glob("*.safetensors"))
+def is_whole(checkpoint: Path) -> bool:
+    """Whether every file is there, as long as when it was written."""
     try:
-        state(checkpoint)
-        for file in weights:
-            with safe_open(file, "pt"):
-                pass
-    except (OSError, ValueError, SafetensorError):
+        sizes = _content(checkpoint)["bytes"]
+        return all((checkpoint / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, KeyError):
         return False
-    others = ["optimizer.pt", "scheduler.pt"]
-    others += ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
-    return bool(weights) and all((checkpoint / name).exists() for name in others)
+
+
+def still_to_do(checkpoint: Path) -> list[str]:
+    """What belongs to its step and was cut short: "evaluate", and "save" after it."""
+    return _content(checkpoint)["still_to_do"]
 
 
 def state(checkpoint: Path) -> dict[str, Any]:
@@ -44,8 +44,53 @@ def state(checkpoint: Path) -> dict[str, Any]:
     return json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
 
 
-def _all(folder: Path) -> list[Path]:
-    return [c for c in folder.glob("checkpoint-*") if c.is_dir() and c.name.removeprefix("checkpoint-").isdecimal()]
+def publish(partial: Path, checkpoint: Path, still_to_do: list[str]) -> None:
+    """Gives a checkpoint that was written beside its name, once the disk has all of it."""
+    files = [file for file in sorted(partial.rglob("*")) if file.is_file()]
+    for file in files:
+        _flush(file)
+    sizes = {str(file.relative_to(partial)): file.stat().st_size for file in files}
+    write_json(partial / CONTENT, {"still_to_do": still_to_do, "bytes": sizes})
+    _flush(partial)
+    if checkpoint.exists():  # of the same step: one whose evaluation was cut short
+        remove(checkpoint)
+    partial.rename(checkpoint)
+    _flush(checkpoint.parent)
+
+
+def rotate(folder: Path, limit: int | None, best: str | None) -> None:
+    """Removes the oldest checkpoints beyond a limit, but never the newest nor the best."""
+    every = found(folder)
+    kept = {every[-1].name, Path(best or every[-1]).name}
+    surplus = len(every) - max(limit, len(kept)) if limit else 0
+    for checkpoint in [c for c in every if c.name not in kept][: max(0, surplus)]:
+        remove(checkpoint)
+
+
+def remove(checkpoint: Path) -> None:
+    """Removes a checkpoint, first its name: a kill leaves it whole or gone."""
+    hidden = checkpoint.with_name(f".{checkpoint.name}.removed")
+    shutil.rmtree(hidden, ignore_errors=True)
+    checkpoint.rename(hidden)
+    shutil.rmtree(hidden)
+
+
+def clear(folder: Path) -> None:
+    """Removes what a killed run was writing or removing."""
+    for hidden in folder.glob(".checkpoint-*"):
+        shutil.rmtree(hidden)
+
+
+def _content(checkpoint: Path) -> dict[str, Any]:
+    return json.loads((checkpoint / CONTENT).read_text(encoding="utf-8"))
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _steps(checkpoint: Path) -> int:

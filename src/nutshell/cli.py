@@ -4,11 +4,14 @@ import argparse
 import logging
 import os
 import re
+import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from nutshell.experiment import UserError, load
+from nutshell import interruption
+from nutshell.experiment import LostProcess, UserError, load
 from nutshell.schema import Experiment
 
 USAGE = """\
@@ -23,7 +26,8 @@ MOST_SAMPLES = 24  # printed; samples.jsonl has all
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; 0 if all went well, 2 if the user has something to mend, 130 on Ctrl-C."""
+    """Runs the command line; 0 if all went well, 2 if the user has something to mend, 1 if another process of the
+    launch was lost, 130 on Ctrl-C, 143 on SIGTERM."""
     arguments = _arguments(argv)
     rank, local_rank = (int(os.environ.get(name, "0")) for name in ("RANK", "LOCAL_RANK"))
     logger = logging.getLogger("nutshell")
@@ -31,15 +35,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     logger.propagate = False
     logger.setLevel(logging.INFO if rank == 0 else logging.ERROR)
     try:
-        for experiment in _experiments(arguments):
-            if arguments.command == "run":
-                _run(experiment, arguments)
-            elif rank == 0:
+        if arguments.command == "run":
+            interruption.listen()
+            _run(_experiments(arguments), arguments)
+        elif rank == 0:
+            for experiment in _experiments(arguments):
                 _show(experiment, arguments)
     except UserError as error:
-        if local_rank == 0:  # once on each machine
-            print(f"nutshell: {error}", file=sys.stderr)
+        if local_rank:  # once on each machine: if the first process fails too, the launcher ends this one meanwhile
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            time.sleep(5)
+        print(f"nutshell: {error}", file=sys.stderr)
         return 2
+    except LostProcess as error:
+        print(f"nutshell: {error}", file=sys.stderr)
+        return 1
+    except interruption.Terminated:
+        if local_rank == 0:
+            print("nutshell: ended by SIGTERM; the same command goes on from the newest checkpoint", file=sys.stderr)
+        return interruption.EXIT_CODE
     except KeyboardInterrupt:
         print("nutshell: interrupted; the same command goes on from the newest checkpoint", file=sys.stderr)
         return 130
@@ -105,12 +119,14 @@ def _experiments(arguments: argparse.Namespace) -> list[Experiment]:
     return list(found.values())
 
 
-def _run(experiment: Experiment, arguments: argparse.Namespace) -> None:
+def _run(experiments: list[Experiment], arguments: argparse.Namespace) -> None:
     from nutshell import runner
 
-    summary = runner.run(experiment, arguments.output, arguments.force)
-    if summary:
-        _print_summary(summary, arguments.output)
+    for experiment in experiments:
+        summary = runner.run(experiment, arguments.output, arguments.force)
+        if summary:
+            _print_summary(summary, arguments.output)
+    runner.end()
 
 
 def _print_summary(summary: dict, output: Path) -> None:
@@ -160,12 +176,16 @@ def _show(experiment: Experiment, arguments: argparse.Namespace) -> None:
     from ruamel.yaml import YAML
     from ruamel.yaml.comments import CommentedMap
 
+    from nutshell import launch
     from nutshell.data.datasets import DATASETS, TEXTS
     from nutshell.plan import plan
 
     shown = {
         key: CommentedMap(value) if isinstance(value, dict) else value for key, value in experiment.resolved().items()
     }
+    shown["training"] = CommentedMap(launch.training(experiment))
+    for key in shown["training"].keys() - experiment.training.keys():
+        shown["training"].yaml_add_eol_comment("of global_batch_size, by this launch", key)
     fallbacks = {"training": experiment.training_defaults()}
     data = getattr(experiment, "data", None)
     if data and not data.path and not os.environ.get("NUTSHELL_DATA"):

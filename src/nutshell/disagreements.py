@@ -34,6 +34,8 @@ def disagreements(plain: dict[str, Any]) -> Iterator[Problem]:
         directions = dataset.directions if dataset else None
     if task != "generate":
         yield from _data(given["data"], DATASETS if task == "classify" else TEXTS)
+    if plain.get("global_batch_size") is not None:
+        yield from _batch(given["training"])
     if task == "language_model":
         yield from _language_model(plain, **given)
     if task == "generate":
@@ -74,6 +76,16 @@ def _data(data: dict, known: dict) -> Iterator[Problem]:
         yield ("data", "revision"), f"data.revision: {data['name']} {where} and has no revision"
 
 
+def _batch(training: dict) -> Iterator[Problem]:
+    for key in ("per_device_train_batch_size", "gradient_accumulation_steps"):
+        if key in training:
+            yield (
+                ("training", key),
+                f"training.{key}: follows from global_batch_size and the launch; leave it out, or say "
+                "global_batch_size=null",
+            )
+
+
 def _language_model(plain: dict, model: dict, data: dict, training: dict, evaluation: dict, **_) -> Iterator[Problem]:
     if ("name" in model) == ("config" in model):
         yield ("model",), "model: state either name, a checkpoint, or config, a model to be trained from the start"
@@ -102,7 +114,7 @@ def _language_model(plain: dict, model: dict, data: dict, training: dict, evalua
             ("evaluation", "stride"),
             f"evaluation.stride: {stride} would skip tokens between windows of data.block_tokens {block}",
         )
-    if training.get("train_sampling_strategy") in ("group_by_length", "batch_rebalance"):
+    if training.get("train_sampling_strategy") == "group_by_length":
         yield (
             ("training", "train_sampling_strategy"),
             "training.train_sampling_strategy: blocks are of one length; random or sequential",

@@ -20,6 +20,10 @@ class UserError(Exception):
     """A mistake that the user can mend: the command prints the message alone and exits with 2."""
 
 
+class LostProcess(Exception):
+    """Another process of the launch has gone: the command prints the message alone and exits with 1."""
+
+
 def load(file: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     """Reads and checks an experiment file.
 

@@ -1,10 +1,9 @@
 """What an experiment will take, without training anything."""
 
 import math
-import os
 from typing import Any
 
-from nutshell import generation_keys, models, training_keys
+from nutshell import generation_keys, launch, models, training_keys
 from nutshell.data import blocks, documents, prepared, sources, tokens
 from nutshell.schema import Classify, Experiment, Generate, LanguageModel
 
@@ -21,7 +20,7 @@ def plan(experiment: Experiment) -> list[str]:
 
 
 def _classify(experiment: Classify) -> list[str]:
-    training = training_keys.defaults() | experiment.training
+    training = training_keys.defaults() | launch.training(experiment)
     checkpoint = models.find_classifier(experiment, weights=False)
     evaluates = training["eval_strategy"] != "no" or training["eval_on_start"]
     parts = sources.load(experiment.data, needs_validation=evaluates)
@@ -42,7 +41,7 @@ def _language_model(experiment: LanguageModel) -> list[str]:
     lines = [_read(found.parts, "documents")]
     train = 0
     if prepared.trains(experiment):
-        training = training_keys.defaults() | experiment.training
+        training = training_keys.defaults() | launch.training(experiment)
         epochs, said = _steps(
             len(blocks.windows(streams["train"], wanted, wanted)), training, f"blocks of {wanted} tokens"
         )
@@ -72,12 +71,13 @@ def _read(parts, unit: str) -> str:
 
 def _steps(examples: int, training: dict[str, Any], unit: str) -> tuple[float, str]:
     """Epochs, and the line about steps."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    batch = training["per_device_train_batch_size"] * processes
+    at_once, accumulated = training["per_device_train_batch_size"], training["gradient_accumulation_steps"]
+    batch = at_once * launch.processes()
     steps = total_steps(examples, batch, training)
     epochs = steps / total_steps(examples, batch, training | {"max_steps": -1, "num_train_epochs": 1.0})
-    size = batch * training["gradient_accumulation_steps"]
-    return epochs, f"steps:    {steps:,} of {size} {unit}, processes: {processes}"
+    processes = launch.processes()
+    made = f"{at_once} at once x {accumulated} accumulated x {processes} process{'es' * (processes > 1)}"
+    return epochs, f"steps:    {steps:,}, each of {batch * accumulated} {unit}: {made}"
 
 
 def total_steps(examples: int, batch: int, training: dict[str, Any]) -> int:

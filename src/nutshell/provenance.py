@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.state import AcceleratorState
 from transformers import TrainingArguments
 
 from nutshell import models
@@ -42,7 +43,6 @@ def collect(args: TrainingArguments, began: dict[str, Any]) -> dict[str, Any]:
         Commit, versions, device, precision, processes, wall seconds of this launch on this seed, and in bytes the
         peak memory of this process since it started and of its GPU during this seed.
     """
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
         "commit": began["commit"],
         "dirty": began["dirty"],
@@ -53,9 +53,10 @@ def collect(args: TrainingArguments, began: dict[str, Any]) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "mixed_precision": args.mixed_precision,
         "processes": args.world_size,
+        "distributed": AcceleratorState().distributed_type.value,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "wall_seconds": time.time() - began["started"],
-        "peak_memory_bytes": peak,
+        "peak_memory_bytes": peak_memory_bytes(),
         "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated() if args.device.type == "cuda" else None,
     }
 
@@ -79,6 +80,15 @@ def digests(experiment: Experiment) -> dict[str, str]:
         if files:
             found[key] = digest.hexdigest()
     return found
+
+
+def peak_memory_bytes() -> int:
+    """The most memory that this process has held."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux counts what started this process into ru_maxrss
+        lines = status.read_text(encoding="utf-8").splitlines()
+        return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def device_name(args: TrainingArguments) -> str:

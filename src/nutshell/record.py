@@ -1,14 +1,22 @@
 """What a run writes of itself, whole or not at all."""
 
+import contextlib
+import errno
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from transformers import TrainerCallback, TrainingArguments
 
-from nutshell.experiment import dump
+from nutshell.experiment import UserError, dump
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+# How torch and safetensors word what the system refused them.
+REFUSED = ("PytorchStreamWriter", "inline_container", "iostream", "I/O error", "os error")
 
 
 class Record(TrainerCallback):
@@ -40,6 +48,27 @@ class Record(TrainerCallback):
         partial = folder / ".experiment.partial"
         dump(self.resolved, partial)
         partial.replace(folder / "experiment.yaml")
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turns a disk's refusals within it into a message.
+
+    Raises:
+        UserError: If the disk is full, or the folder may not be written.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        refused = isinstance(error, OSError) and error.errno in UNWRITABLE
+        if not refused and (isinstance(error, OSError) or not any(word in str(error) for word in REFUSED)):
+            raise
+        reason = error.strerror if refused else "the disk did not take all of it, as when it is full"
+        free = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
+        raise UserError(
+            f"{folder}: cannot be written: {reason} ({free / 1e6:,.0f} MB are free there). What was whole before is "
+            "kept: make room, and give the same command again"
+        ) from None
 
 
 def write_json(file: Path, content: Any) -> None:

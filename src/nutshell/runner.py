@@ -6,13 +6,14 @@ import logging
 import math
 import os
 import re
-import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -20,9 +21,10 @@ from scipy import stats
 from transformers import TrainingArguments
 from transformers.utils import logging as transformers_logging
 
-from nutshell import checkpoints, provenance
-from nutshell.experiment import UserError
-from nutshell.record import Record, write_json
+from nutshell import checkpoints, interruption, launch, provenance
+from nutshell.experiment import LostProcess, UserError
+from nutshell.launch import is_main
+from nutshell.record import Record, write_json, writing
 from nutshell.schema import Experiment
 from nutshell.tasks import TASKS
 
@@ -44,6 +46,8 @@ def run(experiment: Experiment, output: Path, force: bool = False) -> dict[str, 
 
     Raises:
         UserError: If a folder holds another experiment or is in use, or for whatever the task refuses.
+        LostProcess: If another process of the launch ended before its time.
+        Terminated: If a SIGTERM came.
     """
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()  # those of loading and saving; training's own stay
@@ -53,17 +57,42 @@ def run(experiment: Experiment, output: Path, force: bool = False) -> dict[str, 
         for seed in experiment.seeds:  # before hours are spent on the first
             _check_folder(home / f"seed-{seed}", experiment.resolved(seed) | {"read": read}, force)
     for seed in experiment.seeds:
-        _run_seed(experiment, seed, home / f"seed-{seed}", read, force)
+        if interruption.asked():
+            raise interruption.Terminated
+        folder = home / f"seed-{seed}"
+        try:
+            with writing(folder):
+                _run_seed(experiment, seed, folder, read, force)
+        except RuntimeError as error:
+            if launch.processes() == 1 or not _of_a_connection(error):
+                raise
+            time.sleep(
+                2
+            )  # so that the launcher sees the other one's end first, and does not name this one as the cause
+            raise LostProcess(
+                f"rank {os.environ['RANK']} lost another process of this launch ({str(error).splitlines()[0]}). Which "
+                "one failed first stands in the launchers' reports; the same command goes on from the newest checkpoint"
+            ) from None
+        finally:
+            interruption.training(False)
     if not is_main():
         return None
     summary = summarize(experiment, home, read)
-    write_json(home / "summary.json", summary)
+    with writing(home):
+        write_json(home / "summary.json", summary)
     return summary
 
 
-def is_main() -> bool:
-    """Whether this is the process that prints and writes: the only one, or the launcher's rank 0."""
-    return int(os.environ.get("RANK", "0")) == 0
+def end() -> None:
+    """Ends the processes' connection, when all of them have come to the end: a worker thread that outlives it can
+    abort its process while Python shuts down."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
+def _of_a_connection(error: RuntimeError) -> bool:
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
 
 
 def _run_seed(experiment: Experiment, seed: int, folder: Path, read: dict[str, str], force: bool) -> None:
@@ -73,23 +102,20 @@ def _run_seed(experiment: Experiment, seed: int, folder: Path, read: dict[str, s
         if is_main():
             _check_folder(folder, resolved, force)
         args = _arguments(experiment, seed, folder)
-        if is_main() and not force:
-            for torn in checkpoints.torn(folder, args.world_size):
-                logger.info("%s: was not written to its end; passed over and removed", torn)
-                shutil.rmtree(torn)
-        args.distributed_state.wait_for_everyone()
-        if (folder / "metrics.json").exists() and not force:
-            logger.info("%s: complete, nothing to run", folder)
-            return
-        launch = {"processes": args.world_size, "mixed_precision": args.mixed_precision}
-        resume = None if force else checkpoints.newest(folder, args.world_size)
-        if resume and is_main() and (held := _held(folder).get("launch", launch)) != launch:
-            raise UserError(f"{folder}: was begun with {held}, this launch has {launch}; launch it alike, or --force")
+        launch.check(args.world_size, torch.accelerator.is_available())
+        launched = {"processes": args.world_size, "mixed_precision": args.mixed_precision}
+        resume = None
+        if not force:
+            complete, name = _agreed(_found, folder, launched)
+            if complete:
+                logger.info("%s: complete, nothing to run", folder)
+                return
+            resume = folder / name if name else None
         origin = f"resuming from {resume.name}" if resume else "from the start"
-        where = f"{provenance.device_name(args)}, {launch['mixed_precision'].replace('no', 'fp32')}"
+        where = f"{provenance.device_name(args)}, {launched['mixed_precision'].replace('no', 'fp32')}"
         logger.info("%s: seed %d, %s, on %s", experiment.place, seed, origin, where)
         began = provenance.begin()
-        record = Record({**resolved, "launch": launch}, force)
+        record = Record({**resolved, "launch": launched}, force)
         results = TASKS[experiment.task](experiment, args, resume, record)
         if is_main():
             results |= {
@@ -99,6 +125,30 @@ def _run_seed(experiment: Experiment, seed: int, folder: Path, read: dict[str, s
             }
             write_json(folder / "metrics.json", results)
         args.distributed_state.wait_for_everyone()
+
+
+def _found(folder: Path, launched: dict[str, Any]) -> tuple[bool, str | None]:
+    """Whether a seed's folder is complete, and the name of the checkpoint to go on from.
+
+    Raises:
+        UserError: If that was made by a launch of another kind.
+    """
+    if (folder / "metrics.json").exists():
+        return True, None
+    checkpoints.clear(folder)
+    newest = checkpoints.newest(folder)
+    if newest and (held := _held(folder).get("launch", launched)) != launched:
+        raise UserError(f"{folder}: was begun with {held}, this launch has {launched}; launch it alike, or --force")
+    for checkpoint in checkpoints.found(folder):
+        if not checkpoints.is_whole(checkpoint):
+            logger.info("%s: files are missing or cut short; passed over and removed", checkpoint)
+            checkpoints.remove(checkpoint)
+    return False, newest and newest.name
+
+
+def _agreed(look, *words) -> Any:
+    """What the main process sees, on every process: their views of a file system may differ for a while."""
+    return broadcast_object_list([look(*words) if is_main() else None])[0]
 
 
 def summarize(experiment: Experiment, home: Path, read: dict[str, str]) -> dict[str, Any]:
@@ -217,7 +267,7 @@ def _only_one(folder: Path) -> Iterator[None]:
     if not is_main():
         yield
         return
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0)  # the file stays: removing it would race
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
@@ -240,7 +290,7 @@ def _arguments(experiment: Experiment, seed: int, folder: Path) -> TrainingArgum
             use_cpu=not torch.accelerator.is_available(),
             disable_tqdm=not sys.stderr.isatty(),
             ddp_find_unused_parameters=False,  # every trained parameter is used; searching costs a pass per step
-            **experiment.training,
+            **launch.training(experiment),
         )
     except (ValueError, TypeError, ImportError) as error:
         raise UserError(f"training: {error}") from None

@@ -164,6 +164,7 @@ class Classify(Experiment):
     """Fine-tunes a classifier."""
 
     task: Literal["classify"]
+    global_batch_size: Positive | None = None  # examples of a step; how they are split follows from the launch
     model: Classifier
     data: LabelledData
     training: dict[str, Any] = {}
@@ -174,6 +175,7 @@ class LanguageModel(Experiment):
     """Trains or fine-tunes a language model, or measures it as it is."""
 
     task: Literal["language_model"]
+    global_batch_size: Positive | None = None
     model: Causal
     data: TextData
     training: dict[str, Any] = {}

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from transformers import Trainer, TrainerState, TrainingArguments
+from transformers import TrainerState, TrainingArguments
 
-from nutshell import checkpoints
+from nutshell import checkpoints, interruption
 from nutshell.experiment import UserError
+from nutshell.trainer import ExactTrainer
 
 
 class Training:
@@ -23,24 +24,40 @@ class Training:
         self.resume, self.seconds, self.finished = resume, 0.0, None
         done = checkpoints.state(resume) if resume else None
         self.before = done["global_step"] if done else 0
+        self.still_to_do = checkpoints.still_to_do(resume) if resume else []
         if done and done["global_step"] >= done["max_steps"]:  # Trainer itself would take one step too many
-            self.finished = resume.with_name(Path(done["best_model_checkpoint"] or resume).name)
+            best = None if self.still_to_do else done["best_model_checkpoint"]
+            self.finished = resume.with_name(Path(best or resume).name)
 
-    def run(self, trainer: Trainer) -> None:
+    def run(self, trainer: ExactTrainer) -> None:
         """Trains to the end.
 
         Raises:
             UserError: If the optimizer cannot be made of these settings, or no best checkpoint was chosen.
         """
+        interruption.training(True)
         if self.finished:
             trainer.state = TrainerState.load_from_json(str(self.resume / "trainer_state.json"))
+            if self.still_to_do:
+                self._evaluate_at_last(trainer)
         else:
+            trainer.still_to_do = self.still_to_do
             self._train(trainer)
         if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint is None:
             place = trainer.args.output_dir
             raise UserError(f"{place}: training ended without a best checkpoint; evaluate and save more often")
 
-    def _train(self, trainer: Trainer) -> None:
+    def _evaluate_at_last(self, trainer: ExactTrainer) -> None:
+        """The evaluation after the last step, which was cut short, and the choice that it may change."""
+        best = trainer.state.best_model_checkpoint
+        if best:
+            trainer.state.best_model_checkpoint = str(self.resume.with_name(Path(best).name))
+        if trainer._determine_best_metric(trainer.evaluate(), None):
+            trainer.state.best_model_checkpoint = str(self.resume)
+        if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint:
+            trainer._load_best_model()
+
+    def _train(self, trainer: ExactTrainer) -> None:
         try:
             trained = trainer.train(resume_from_checkpoint=str(self.resume) if self.resume else None)
         except (ImportError, KeyError, TypeError, ValueError) as error:
@@ -50,7 +67,7 @@ class Training:
         history = [entry for entry in trainer.state.log_history if entry["step"] > self.before]
         self.seconds = trained.metrics["train_runtime"] - sum(entry.get("eval_runtime", 0.0) for entry in history)
 
-    def speed(self, trainer: Trainer, examples: int, tokens: int) -> dict[str, Any]:
+    def speed(self, trainer: ExactTrainer, examples: int, tokens: int) -> dict[str, Any]:
         """Steps, epochs and tokens of the whole run; the rates are of this launch's steps, evaluation excluded,
         saving included.
 
@@ -63,6 +80,9 @@ class Training:
         best = trainer.state.best_model_checkpoint
         return {
             "steps": done,
+            "global_batch_size": trainer.get_total_train_batch_size(trainer.args),
+            "per_device_train_batch_size": trainer.args.per_device_train_batch_size,
+            "gradient_accumulation_steps": trainer.args.gradient_accumulation_steps,
             "epochs": epochs,
             "tokens": round(epochs * tokens),
             "resumed_from_step": self.before,
@@ -71,6 +91,23 @@ class Training:
             "tokens_per_second": epochs * tokens * share / self.seconds if share else None,
             "best_checkpoint": Path(best).name if best else None,
         }
+
+
+def evaluation_speed(result, examples: int, tokens: int) -> dict[str, Any]:
+    """How long the final pass took, and its rates.
+
+    Args:
+        result: What `Trainer.predict` gave.
+        examples, tokens: In the part, padding excluded.
+    """
+    seconds = result.metrics["test_runtime"]
+    return {
+        "examples": examples,
+        "tokens": tokens,
+        "seconds": seconds,
+        "examples_per_second": examples / seconds,
+        "tokens_per_second": tokens / seconds,
+    }
 
 
 def evaluated_on(parts, args: TrainingArguments, unit: str, trained: bool = True) -> dict[str, Any]:

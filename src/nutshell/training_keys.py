@@ -52,7 +52,7 @@ _RANGES = (
 )
 RANGES = {key: limits for limits, keys in _RANGES for key in keys.split()}
 # Plain strings in TrainingArguments, whose values it checks itself, but only after torch is imported.
-CHOICES = {"train_sampling_strategy": ("random", "sequential", "group_by_length", "batch_rebalance")}
+CHOICES = {"train_sampling_strategy": ("random", "sequential", "group_by_length")}
 
 
 def _classes(*files: str) -> dict[str, ast.ClassDef]:

@@ -1,8 +1,11 @@
 """The order in which examples are trained on, as a function of seed and epoch alone; windows of text as batches."""
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import numpy
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset, Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 PADDING = -100  # a label that costs nothing
@@ -35,6 +38,54 @@ class LengthGroupedSampler(Sampler[int]):
         mixed = int(numpy.random.SeedSequence([self.seed, self.epoch]).generate_state(1)[0])
         generator = torch.Generator().manual_seed(mixed)
         return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
+
+
+GHOST = -1  # the index of an example that costs nothing
+
+
+class Evened(Sampler[int]):
+    """An order of examples, and behind it as many ghosts as make its length a multiple of `size`.
+
+    Stock accelerate makes the processes' last batches even with examples from the epoch's beginning instead: those
+    are trained on twice, and the last step is another than with one process.
+
+    Args:
+        order: A sampler; with `set_epoch`, if it has one.
+        size: Examples of all processes side by side.
+    """
+
+    def __init__(self, order: Sampler[int], size: int):
+        self.order, self.size = order, size
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // self.size) * self.size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Trainer calls this before each epoch, also when it resumes."""
+        if hasattr(self.order, "set_epoch"):
+            self.order.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[int]:
+        yield from self.order
+        yield from [GHOST] * (len(self) - len(self.order))
+
+
+class WithGhosts(Dataset):
+    """Training examples, and at the index GHOST one that costs nothing.
+
+    Args:
+        examples: The examples.
+        ghost: Makes of an example one that costs nothing.
+    """
+
+    def __init__(self, examples: Dataset, ghost: Callable[[Any], Any]):
+        self.examples, self.ghost = examples, ghost
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.ghost(self.examples[0]) if index == GHOST else self.examples[index]
 
 
 class TextCollator:

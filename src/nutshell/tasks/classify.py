@@ -6,29 +6,45 @@ from typing import Any
 import datasets
 import numpy
 import torch
+from torch.nn.functional import cross_entropy
 from torch.utils.data import SequentialSampler
-from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
+from transformers import AutoTokenizer, DataCollatorWithPadding, TrainingArguments, set_seed
 
 from nutshell import metrics, models, progress
 from nutshell.data import sources, tokens
-from nutshell.data.batches import LengthGroupedSampler
+from nutshell.data.batches import PADDING, LengthGroupedSampler
 from nutshell.data.datasets import DATASETS
 from nutshell.experiment import UserError
 from nutshell.models import bert
 from nutshell.record import Record, write_lines
 from nutshell.schema import Classify
-from nutshell.training import Training, evaluated_on
+from nutshell.trainer import ExactTrainer
+from nutshell.training import Training, evaluated_on, evaluation_speed
 
 
-class ClassifyTrainer(Trainer):
-    """Trainer with an order of examples that does not depend on the global random state."""
+class ClassifyTrainer(ExactTrainer):
+    """Trainer with an order of examples that does not depend on the global random state, and with a loss that is the
+    mean over a step's examples, however they are split into batches and processes."""
 
-    def _get_train_sampler(self, train_dataset=None):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, compute_loss_func=self.loss, **kwargs)
+
+    def loss(self, outputs, labels, num_items_in_batch=None):
+        """Nats, summed over this batch and divided by the step's number of examples."""
+        count = len(labels) if num_items_in_batch is None else num_items_in_batch
+        smoothing = self.args.label_smoothing_factor
+        return cross_entropy(outputs.logits, labels, reduction="sum", label_smoothing=smoothing) / count
+
+    def ghost(self, row):
+        """Without a label."""
+        return {**row, "labels": PADDING}
+
+    def order(self):
+        """By length, if the experiment wants that."""
         if self.args.train_sampling_strategy != "group_by_length":
-            return super()._get_train_sampler(train_dataset)
-        lengths = self.train_dataset["length"][:]
+            return super().order()
         per_step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return LengthGroupedSampler(lengths, per_step, self.args.seed)
+        return LengthGroupedSampler(self.train_dataset["length"][:], per_step, self.args.seed)
 
     def _get_eval_sampler(self, eval_dataset):
         # Stock grouping regroups evaluation too, so that predictions are not in the data's order.
@@ -104,6 +120,7 @@ def classify(experiment: Classify, args: TrainingArguments, resume: Path | None,
             "shared_with_train": parts.shared,
         },
         "parameters": {"all": model.num_parameters(), "trained": model.num_parameters(only_trainable=True)},
+        "evaluation": evaluation_speed(result, len(part), sum(part["length"])),
         "training": training.speed(trainer, len(parts.train), sum(tokenized["train"]["length"])),
     }
 

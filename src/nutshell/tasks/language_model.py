@@ -7,7 +7,7 @@ from typing import Any
 import numpy
 import torch
 from torch.nn.functional import pad
-from transformers import AutoTokenizer, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import AutoTokenizer, TrainerCallback, TrainingArguments, set_seed
 
 from nutshell import compressors, generation, metrics, models, progress
 from nutshell.data import blocks, vocabularies
@@ -17,12 +17,17 @@ from nutshell.disagreements import CAUSAL_DIRECTIONS
 from nutshell.experiment import UserError
 from nutshell.record import Record, read_lines, write_lines
 from nutshell.schema import LanguageModel
-from nutshell.training import Training, evaluated_on
+from nutshell.trainer import ExactTrainer
+from nutshell.training import Training, evaluated_on, evaluation_speed
 
 
-class LanguageModelTrainer(Trainer):
+class LanguageModelTrainer(ExactTrainer):
     """Trainer that trains on every token of a window, and evaluates to what each token costs, not to a mean of
     batches' means."""
+
+    def ghost(self, row):
+        """Nothing of it is scored."""
+        return row[0], 0
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Stock loss, but of rows whose last token is predicted and not fed, as in measuring: otherwise the context's
@@ -131,6 +136,7 @@ def language_model(
         },
         "vocabulary": {"tokens": len(prepared.vocabulary), "sha256": prepared.vocabulary.digest},
         "parameters": {"all": model.num_parameters(), "trained": model.num_parameters(only_trainable=True) * trained},
+        "evaluation": evaluation_speed(result, len(part), int(tokens.sum())),
         "training": speed,
     }
 
@@ -176,17 +182,16 @@ class Samples(TrainerCallback):
             write_lines(file, [row for row in read_lines(file) if row["step"] <= state.global_step])
 
     def on_evaluate(self, args, state, control, model=None, **kwargs):
-        """Continues every prompt on the main process."""
-        if not state.is_world_process_zero:
-            return
+        """Continues every prompt, on all processes alike: one whose model is divided among them cannot do it alone."""
         file, rows = Path(args.output_dir) / "samples.jsonl", []
         began, trained = time.monotonic(), model.training
         model.eval()
-        with torch.random.fork_rng():  # stock sampling draws, though nothing comes of it
-            tokens, nats = generation.extend(model, self.tokenizer, self.asked, self.keys, args.seed)
+        tokens, nats = generation.extend(model, self.tokenizer, self.asked, self.keys, args.seed)
         model.train(trained)
         for request, ids, costs in zip(self.asked, tokens.tolist(), nats.tolist(), strict=True):
             rows.append({"step": state.global_step, **generation.row(request, ids, costs, self.tokenizer, self.keys)})
+        self.seconds += time.monotonic() - began
+        if not state.is_world_process_zero:
+            return
         earlier = [row for row in read_lines(file) if row["step"] < state.global_step]  # a resumed step says it again
         write_lines(file, earlier + rows)
-        self.seconds += time.monotonic() - began
