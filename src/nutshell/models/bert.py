@@ -23,6 +23,11 @@ class BertClassifier(BertForSequenceClassification):
 
     accepts_loss_kwargs = False
 
+    def __init__(self, config: BertConfig):
+        super().__init__(config)
+        # FSDP divides these; stock names BertEmbeddings too, and its word embeddings would be divided twice.
+        self._no_split_modules = {"BertLayer"}
+
     def label_nats(self, labels: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
         """The surprise at each true label, -ln p(label | text); call `eval()` first, or dropout is in it.
 

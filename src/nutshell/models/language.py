@@ -26,15 +26,18 @@ class CausalModel(GenerationMixin):
             inputs["attention_mask"] = attention_mask[:, :-1]
             inputs["position_ids"] = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, :-1]
         logits = self(**inputs, use_cache=False).logits.float()
-        nats = cross_entropy(logits.transpose(1, 2), input_ids[:, 1:], reduction="none")
+        targets = input_ids[:, 1:]
+        nats = cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
         if attention_mask is not None:
             nats = nats * (attention_mask[:, 1:] * attention_mask[:, :-1])
         return nats
 
-    def _get_logits_processor(self, *args, **kwargs) -> LogitsProcessorList:
+    def _get_logits_processor(self, generation_config, *args, **kwargs) -> LogitsProcessorList:
         """Stock order, but the draw comes last: after temperature, top-k, top-p and the like."""
-        processors = super()._get_logits_processor(*args, **kwargs)
+        processors = super()._get_logits_processor(generation_config, *args, **kwargs)
         processors.sort(key=lambda processor: isinstance(processor, Draw))
+        if processors and isinstance(processors[-1], Draw):
+            generation_config.do_sample = False  # one token is left: stock need not draw among all of them again
         return processors
 
 

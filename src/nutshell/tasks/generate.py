@@ -6,23 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, Trainer, TrainingArguments
+from transformers import AutoTokenizer, TrainingArguments
 
 from nutshell import generation, metrics, models, progress
 from nutshell.data import documents, vocabularies
 from nutshell.record import Record, write_lines
 from nutshell.schema import Generate
+from nutshell.trainer import ExactTrainer
+
+PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class GenerateTrainer(Trainer):
+class GenerateTrainer(ExactTrainer):
     """Trainer whose prediction is a continuation: what a batch holds is the places of its requests."""
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Tokens and nats, (batch, max_new_tokens), and (batch,) the requests' places."""
         places = inputs["places"].to(self.args.device)
         asked = [self.asked[place] for place in places.tolist()]
-        with torch.no_grad(), self.compute_loss_context_manager():
-            unwrapped = self.accelerator.unwrap_model(model)
+        with torch.no_grad(), torch.autocast(self.args.device.type, enabled=False):  # the weights are cast already
+            unwrapped = self.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
             tokens, nats = generation.extend(unwrapped, self.processing_class, asked, self.keys, self.args.seed)
         return None, (tokens, nats), places
 
@@ -44,7 +47,8 @@ def generate(experiment: Generate, args: TrainingArguments, resume: Path | None,
     """
     checkpoint = models.find(experiment.model, models.ARCHITECTURES)
     prompts = documents.read_prompts(experiment.prompts)
-    model = models.load_causal(checkpoint)
+    # Nothing is trained, so that in bf16 the weights are too: autocast would cast them anew for every token.
+    model = models.load_causal(checkpoint).to(PRECISIONS[args.mixed_precision])
     tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
     keys = experiment.generation
     asked = generation.requests(
