@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help install quickstart test test-slow lint results
+.PHONY: help install quickstart test test-slow lint results bench
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -32,3 +32,6 @@ lint: install  ## ruff check and format
 
 results: install  ## write README.md's results table from experiments/results/
 	$(BIN)/python -m nutshell.report README.md experiments/results
+
+bench: install  ## speed beside the stock recipe, into experiments/benchmarks/results/: an hour on two idle cores
+	$(BIN)/python experiments/benchmarks/throughput.py

@@ -8,6 +8,20 @@ START, END = "<!-- {}: written by `make results` -->", "<!-- end of {} -->"
 HEAD = "| experiment | metric | value | 95 % interval | published band | seeds | precision, device | wall time a seed |"
 
 
+SPEED = (
+    "workload",
+    "machine",
+    "unit",
+    "stock",
+    "nutshell",
+    "times as fast",
+    "padding, stock / nutshell",
+    "peak memory, stock / nutshell",
+    "MFU, stock / nutshell",
+)
+SIDES = {"nutshell": "bf16", "nutshell_fp32": "fp32", "nutshell_compiled": "bf16, compiled"}
+
+
 def cells(summary: dict) -> list[tuple[str, str, str, str, str]]:
     """A row for each metric: its name, value, 95 % interval, reference band, and inside, above or below it."""
     rows = []
@@ -74,6 +88,57 @@ def compression(folder: Path) -> str:
     return "\n".join(lines)
 
 
+def speed(folder: Path) -> str:
+    """The table of stored benchmarks, one file for each machine: a row for each workload and each way nutshell ran.
+
+    Trial measurements (--quick) are passed over.
+    """
+    lines = ["| " + " | ".join(SPEED) + " |", "|" + " --- |" * len(SPEED)]
+    for file in sorted(folder.glob("*.json")):
+        results = json.loads(file.read_text(encoding="utf-8"))
+        results["workloads"] = {name: found for name, found in results["workloads"].items() if not found["quick"]}
+        rows = speed_rows(results)
+        lines += ["| " + " | ".join([f"`{row[0]}`", *row[1:]]) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def speed_rows(results: dict) -> list[tuple[str, ...]]:
+    """One machine's rows of the speed table, a cell for each of SPEED; what was not measured is empty."""
+    rows = []
+    for workload, found in results["workloads"].items():
+        sides, ratios = found.get("sides", {}), found.get("ratios", {})
+        for side in [side for side in SIDES if side in ratios]:
+            pair, unit = (sides["stock"], sides[side]), found["unit"]
+            ratio = "{median:.2f} ({lowest:.2f} to {highest:.2f})".format(**ratios[side])
+            memory = [one.get("peak_gpu_memory_bytes") or one["peak_memory_bytes"] for one in pair]
+            rows.append(
+                (
+                    workload,
+                    results["device"],
+                    unit.removesuffix("_per_second") + " a second",
+                    _rate(pair[0][unit]),
+                    f"{_rate(pair[1][unit])} ({SIDES[side]})",
+                    ratio,
+                    _both([_percent(one.get("padding_share")) for one in pair]),
+                    _both([f"{size / 2**30:.2f} GiB" for size in memory]),
+                    _both([_percent(one.get("mfu")) for one in pair]),
+                )
+            )
+    return rows
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.0%}"
+
+
+def _both(pair: list[str]) -> str:
+    return " / ".join(pair) if all(pair) else ""
+
+
 def renewed(text: str, tables: dict[str, str]) -> str:
     """A README's text with what stands between each name's two marks replaced by its table."""
     for name, table in tables.items():
@@ -87,8 +152,9 @@ def renewed(text: str, tables: dict[str, str]) -> str:
 
 
 def tables(folder: Path) -> dict[str, str]:
-    """Every table of a README, by name."""
-    return {"results": markdown(folder), "compression": compression(folder)}
+    """Every table of a README, by name: of experiments/results, and of experiments/benchmarks/results beside it."""
+    benchmarks = folder.parent / "benchmarks" / "results"
+    return {"results": markdown(folder), "compression": compression(folder), "speed": speed(benchmarks)}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,294 @@
+"""One measurement in a process of its own: the stock recipe or nutshell's, timed on the same examples.
+
+`throughput.py` starts it with a JSON task as its only argument; the last line it prints is the measurement, as JSON.
+Both sides go through Trainer (or `generate`), whose own run time is the time. nutshell's side is its runner, with the
+experiment as it is shipped but for the overrides in the task.
+"""
+
+import json
+import math
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from arithmetic import Batch, figures, flop_per_token, generation_positions, padding_share, steady
+from datasets import Dataset
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+
+from nutshell import launch, runner
+from nutshell.data import blocks, prepared, vocabularies
+from nutshell.experiment import UserError, load
+from nutshell.generation import requests
+from nutshell.provenance import peak_memory_bytes
+from nutshell.record import read_lines
+
+IGNORED = -100  # a label that costs nothing
+
+
+class Watch:
+    """What Trainer's collator hands out.
+
+    Attributes:
+        batches: Of `train` and of `evaluation`, each batch's moment and counts.
+        size: The model's, for `flop_per_token`.
+        began: When the first batch of all was collated.
+    """
+
+    def __init__(self):
+        self.batches: dict[str, list[Batch]] = {"train": [], "evaluation": []}
+        self.size: dict[str, int] = {}
+        self.began: float | None = None
+
+    def install(self) -> None:
+        """Has every Trainer of this process watched; a sum over each batch's mask is all that it costs."""
+        for phase, name in (("train", "get_train_dataloader"), ("evaluation", "get_test_dataloader")):
+            setattr(Trainer, name, self._watched(phase, getattr(Trainer, name)))
+
+    def _watched(self, phase: str, stock: Callable) -> Callable:
+        def loader(trainer, *words):
+            collate = trainer.unwatched = getattr(trainer, "unwatched", trainer.data_collator)
+
+            def counted(rows):
+                batch = collate(rows)
+                self._count(phase, len(rows), batch)
+                return batch
+
+            trainer.data_collator, self.size = counted, model_size(trainer.model)
+            return stock(trainer, *words)
+
+        return loader
+
+    def _count(self, phase: str, examples: int, batch: dict[str, torch.Tensor]) -> None:
+        now = time.time()
+        self.began = self.began or now
+        positions = batch["input_ids"].numel() if "input_ids" in batch else 0
+        tokens = int(batch["attention_mask"].sum()) if "attention_mask" in batch else positions
+        self.batches[phase].append((now, examples, tokens, positions))
+
+
+def model_size(model) -> dict[str, int]:
+    """Parameters that multiply every token: all but embeddings, with the output matrix even where it is one of them."""
+    parameters, output = model.num_parameters(exclude_embeddings=True), model.get_output_embeddings()
+    if output is not None and output.weight is model.get_input_embeddings().weight:
+        parameters += output.weight.numel()
+    return {
+        "parameters": parameters,
+        "layers": model.config.num_hidden_layers,
+        "hidden": model.config.hidden_size,
+    }
+
+
+def classify(task: dict[str, Any], folder: Path, watch: Watch) -> dict[str, Any]:
+    """Seconds of stock training and of its last pass, and the accuracy in that."""
+    parts = {name: read_lines(Path(task["data"]) / f"{name}.jsonl") for name in ("train", "test")}
+    tokenizer = AutoTokenizer.from_pretrained(task["checkpoint"])
+    texts = [column for column in parts["train"][0] if column != "label"]
+    length = {"padding": "max_length", "truncation": True, "max_length": task["max_tokens"]}
+    encoded = {
+        name: Dataset.from_dict(
+            {**tokenizer(*([row[text] for row in rows] for text in texts), **length), "labels": _labels(rows)}
+        )
+        for name, rows in parts.items()
+    }
+    set_seed(task["seed"])  # the new head is drawn here
+    model = BertForSequenceClassification.from_pretrained(task["checkpoint"], num_labels=2)
+    trainer = Trainer(model, stock_arguments(task, folder), train_dataset=encoded["train"])
+    found = {"train": trainer.train().metrics["train_runtime"]}
+    if task["evaluate"]:
+        result = trainer.predict(encoded["test"])
+        found["evaluation"] = result.metrics["test_runtime"]
+        found["accuracy"] = float((result.predictions.argmax(-1) == result.label_ids).mean())
+    return found
+
+
+def _labels(rows: list[dict[str, Any]]) -> list[int]:
+    return [row["label"] for row in rows]
+
+
+def language_model(task: dict[str, Any], folder: Path, watch: Watch) -> dict[str, Any]:
+    """Seconds of stock training: each document one row, cut or padded to the block."""
+    experiment = load(task["file"], task["overrides"])
+    ready, length = prepared.prepare(experiment), experiment.data.block_tokens
+    tokenizer = vocabularies.for_transformers(ready.vocabulary, length)
+    tokenizer.pad_token = tokenizer.eos_token
+    rows = tokenizer(ready.parts.train.texts, padding="max_length", truncation=True, max_length=length)
+    pairs = [zip(*row, strict=True) for row in zip(rows["input_ids"], rows["attention_mask"], strict=True)]
+    rows = Dataset.from_dict({**rows, "labels": [[token if real else IGNORED for token, real in row] for row in pairs]})
+    set_seed(task["seed"])
+    if ready.checkpoint:
+        model = GPT2LMHeadModel.from_pretrained(ready.checkpoint)
+    else:
+        end, keys = ready.vocabulary.end_of_text, {**experiment.model.config}
+        keys |= {"vocab_size": len(ready.vocabulary), "bos_token_id": end, "eos_token_id": end}
+        model = GPT2LMHeadModel(GPT2Config(**keys))
+    trainer = Trainer(model, stock_arguments(task, folder), train_dataset=rows)
+    return {"train": trainer.train().metrics["train_runtime"]}
+
+
+def generate(task: dict[str, Any], folder: Path, watch: Watch) -> dict[str, Any]:
+    """Seconds of stock `generate`, one prompt after another in fp32."""
+    experiment = load(task["file"], task["overrides"])
+    device = _device()
+    model = GPT2LMHeadModel.from_pretrained(task["checkpoint"]).to(device).eval()
+    tokenizer = AutoTokenizer.from_pretrained(task["checkpoint"])
+    set_seed(task["seed"])
+    made, watch.began = 0, time.time()
+    for prompt in experiment.prompts:
+        inputs = tokenizer(prompt, return_tensors="pt").to(device)
+        out = model.generate(**inputs, **experiment.generation, pad_token_id=model.config.eos_token_id)
+        made += out.shape[1] - inputs["input_ids"].shape[1]
+    made += 0 * int(out[0, -1])  # waits for the device
+    return {"generation": {"tokens": made, "seconds": time.time() - watch.began}}
+
+
+def stock_arguments(task: dict[str, Any], folder: Path) -> TrainingArguments:
+    """Trainer's defaults, but that nothing is saved or reported."""
+    return TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=task["batch_size"],
+        num_train_epochs=task["epochs"],
+        max_steps=task["steps"] or -1,
+        seed=task["seed"],
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=not torch.accelerator.is_available(),
+    )
+
+
+def nutshell(task: dict[str, Any], folder: Path) -> tuple[dict[str, Any], list[float]]:
+    """metrics.json of the experiment, run by nutshell's own runner, and the training losses it logged."""
+    overrides = list(task["overrides"])
+    if task["kind"] == "language_model" and not task["steps"]:  # the file counts steps: as many as one epoch has
+        experiment = load(task["file"], overrides)
+        length = experiment.data.block_tokens
+        windows = blocks.windows(prepared.prepare(experiment).streams["train"], length, length)
+        steps = math.ceil(len(windows) / launch.training(experiment)["per_device_train_batch_size"])
+        overrides.append(f"training.max_steps={steps}")
+    experiment = load(task["file"], overrides)
+    runner.run(experiment, folder)
+    seed = folder / experiment.place / f"seed-{task['seed']}"
+    metrics = json.loads((seed / "metrics.json").read_text(encoding="utf-8"))
+    state = seed / "trainer_state.json"
+    history = json.loads(state.read_text(encoding="utf-8"))["log_history"] if state.exists() else []
+    return metrics, [entry["loss"] for entry in history if "loss" in entry]
+
+
+def warm_up() -> float:
+    """Seconds of two steps of a tiny model: loading kernels from disk takes seconds, and is no part of a rate."""
+    began, device = time.time(), _device()
+    tiny = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 128}
+    model = BertForSequenceClassification(BertConfig(vocab_size=64, **tiny)).to(device)
+    optimizer, ids = torch.optim.AdamW(model.parameters(), fused=True), torch.ones((16, 64), dtype=int, device=device)
+    half = os.environ.get("ACCELERATE_MIXED_PRECISION") == "bf16"
+    for _ in range(2):
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            loss = model(input_ids=ids, attention_mask=ids, labels=ids[:, 0]).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    loss.item()  # waits for the device
+    return time.time() - began
+
+
+def _device() -> torch.device:
+    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+
+
+def measure(task: dict[str, Any]) -> dict[str, Any]:
+    """The measurement that a task asks for: rates, padding, memory, start-up."""
+    if task["kind"] == "matmul":
+        return matmul(task["width"])
+    watch, found, losses = Watch(), {}, []
+    watch.install()
+    warming_seconds = warm_up()
+    with tempfile.TemporaryDirectory(dir=task["work"]) as folder:
+        if task["side"] == "stock":
+            kinds = {"classify": classify, "language_model": language_model, "generate": generate}
+            found = kinds[task["kind"]](task, Path(folder), watch)
+            recorded: dict[str, Any] = {}
+        else:
+            recorded, losses = nutshell(task, Path(folder))
+            if task["kind"] == "classify":
+                found["accuracy"] = recorded["metrics"]["accuracy"]["value"]
+    if task["kind"] == "generate":
+        rates = _generated(task, recorded.get("generation") or found["generation"])
+    else:
+        phase = task["phase"]
+        block = recorded.get({"train": "training"}.get(phase, phase)) or {}
+        rates = figures(watch.batches[phase], block.get("seconds") or found[phase], block)
+        rates |= steady(watch.batches[phase])
+        if phase == "train":
+            cost = flop_per_token(**watch.size, mean_tokens=rates["mean_tokens"])
+            rates["flop_per_second"] = cost * rates["tokens_per_second"]
+    cuda = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+    return {
+        **rates,
+        **({"accuracy": found["accuracy"]} if task["evaluate"] and "accuracy" in found else {}),
+        **({"losses": losses} if task["keep_losses"] else {}),
+        "peak_memory_bytes": peak_memory_bytes(),
+        "peak_gpu_memory_bytes": cuda,
+        "start_up_seconds": watch.began - task["started"] - warming_seconds,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _generated(task: dict[str, Any], block: dict[str, Any]) -> dict[str, Any]:
+    """New tokens a second, and the share of padding among prompts and new tokens."""
+    experiment = load(task["file"], task["overrides"])
+    config = json.loads((Path(task["checkpoint"]) / "config.json").read_text(encoding="utf-8"))
+    vocabulary = vocabularies.of_checkpoint(Path(task["checkpoint"]), config)
+    asked = requests(experiment.prompts, vocabulary.tokenizer, config, experiment.generation)
+    wanted = len(asked) * experiment.generation["max_new_tokens"]
+    if block["tokens"] != wanted:
+        raise RuntimeError(f"{block['tokens']} new tokens were made, not {wanted}")
+    size = 1 if task["side"] == "stock" else experiment.training["per_device_eval_batch_size"]
+    lengths = [len(request.ids) for request in asked]
+    counts = generation_positions(lengths, size, experiment.generation["max_new_tokens"])
+    return {
+        "seconds": block["seconds"],
+        "examples": len(asked),
+        "tokens": block["tokens"],
+        "examples_per_second": len(asked) / block["seconds"],
+        "tokens_per_second": block["tokens"] / block["seconds"],
+        "padding_share": padding_share(*counts),
+    }
+
+
+def matmul(width: int, tries: int = 10) -> dict[str, Any]:
+    """The most floating-point operations a second that a product of two square matrices reaches, by precision."""
+    device = _device()
+    best = {}
+    for precision, kind in (("no", torch.float32), ("bf16", torch.bfloat16)):
+        one, other = (torch.randn(width, width, device=device).to(kind) for _ in range(2))
+        times = []
+        for _ in range(tries + 2):  # two to warm up
+            began = time.perf_counter()
+            product = one @ other
+            float(product[0, 0])  # waits for the device
+            times.append(time.perf_counter() - began)
+        best[precision] = 2 * width**3 / min(times[2:])
+    return {"flop_per_second": best, "width": width, "threads": torch.get_num_threads()}
+
+
+if __name__ == "__main__":
+    try:
+        print(json.dumps(measure(json.loads(sys.argv[1]))))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
