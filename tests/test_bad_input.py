@@ -43,6 +43,21 @@ FILES = {
         replaced("eval_strategy: epoch", "eval_strategy: epoc"),
         ["training.eval_strategy: expected 'no', 'steps' or 'epoch', not 'epoc'; did you mean 'epoch'?"],
     ),
+    "two batch sizes": (
+        PAIRS_YAML + "global_batch_size: 16\n",
+        [
+            "pairs.yaml:5: training.per_device_train_batch_size: follows from global_batch_size and the launch",
+            "or say global_batch_size=null",
+        ],
+    ),
+    "a global batch of nothing": (
+        PAIRS_YAML + "global_batch_size: 0\n",
+        ["global_batch_size: should be greater than or equal to 1, not 0"],
+    ),
+    "an order that follows from the processes": (
+        replaced("max_steps: 2", "train_sampling_strategy: batch_rebalance"),
+        ["expected 'random', 'sequential' or 'group_by_length', not 'batch_rebalance'"],
+    ),
     "a list": ("- task: classify\n", ["an experiment is a mapping", "but the file is a list"]),
     "nothing": ("", ["the file is empty"]),
     "not YAML": ("task: [classify\n", ["pairs.yaml:", "not valid YAML"]),

@@ -264,7 +264,7 @@ def test_show_says_what_the_run_does(run, write, nutshell):
     assert code == 0, err
     assert f"# tokens:   {found['training']['tokens']:,} in training" in out
     assert f"{found['measured']['tokens']:,} measured in {found['measured']['windows']:,} windows" in out
-    assert "# steps:    12 of 4 blocks of 16 tokens, processes: 1" in out
+    assert "# steps:    12, each of 4 blocks of 16 tokens: 4 at once x 1 accumulated x 1 process\n" in out
     assert "vocabulary of 280" in out
 
 

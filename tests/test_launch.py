@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import random
 import re
 import signal
 import struct
@@ -12,9 +13,13 @@ import termios
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.conftest import PROMPTS_YAML, ROOT, SMALL_YAML, TEXT_YAML
+from nutshell import checkpoints
+from nutshell.data import sources
+from nutshell.schema import LabelledData
+from tests.conftest import DATA, PROMPTS_YAML, ROOT, SMALL_YAML, TEXT_YAML
 
 pytestmark = pytest.mark.slow
 
@@ -58,6 +63,14 @@ def finish(command, *words) -> str:
     return out + err
 
 
+def wait_for(file: Path, process: subprocess.Popen) -> None:
+    """Until the process has written the file."""
+    deadline = time.monotonic() + 120
+    while not file.exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def read(output, name: str = "metrics.json"):
     text = (output / "finetune" / "pairs" / "seed-13" / name).read_text(encoding="utf-8")
     return json.loads(text) if name.endswith(".json") else [json.loads(line) for line in text.splitlines()]
@@ -84,10 +97,7 @@ def test_killed_in_the_middle_of_an_epoch(moment, uninterrupted, tmp_path):
     output = tmp_path / "killed"
     process = start(NUTSHELL, "run", file, "--output", output)
     seed = output / "finetune" / "pairs" / "seed-13"
-    deadline = time.monotonic() + 120
-    while not (seed / moment / "trainer_state.json").exists():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(seed / moment / "checkpoint.json", process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (seed / "metrics.json").exists()
@@ -102,18 +112,118 @@ def test_killed_while_a_checkpoint_is_written(uninterrupted, tmp_path):
     process = start([sys.executable, "-c", TEARING], "run", file, "--output", output)
     process.communicate(timeout=300)
     assert process.returncode == -signal.SIGKILL
+    seed = output / "finetune/pairs/seed-13"
+    assert [path.name for path in checkpoints.found(seed)] == ["checkpoint-20"]
     said = finish(NUTSHELL, "run", file, "--output", output)
-    assert "checkpoint-40: was not written to its end" in said and "resuming from checkpoint-20" in said
+    assert "resuming from checkpoint-20" in said and not list(seed.glob(".checkpoint-*"))
     same(whole, output)
+
+
+def test_killed_at_random_moments(write, tmp_path):
+    """As often as KILLS says: in training, evaluation, saving, or before and after; each run then ends alike."""
+    often = TRAINED.replace("save_steps: 20", "save_steps: 3, save_total_limit: 2").replace(
+        "eval_steps: 30", "eval_steps: 5"
+    )
+    file, whole = write(often), tmp_path / "whole"
+    finish(NUTSHELL, "run", file, "--output", whole)
+    lasts, chance, moments = read(whole)["provenance"]["wall_seconds"], random.Random(0), []
+    for number in range(int(os.environ.get("KILLS", "4"))):
+        output = tmp_path / str(number)
+        seed = output / "finetune" / "pairs" / "seed-13"
+        process = start(NUTSHELL, "run", file, "--output", output)
+        wait_for(seed / "experiment.yaml", process)
+        time.sleep(chance.random() * lasts)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        newest = checkpoints.newest(seed)
+        saving = "while saving" if list(seed.glob(".checkpoint-*")) else ""
+        moments.append(f"after {newest.name if newest else 'no checkpoint'} {saving}")
+        finish(NUTSHELL, "run", file, "--output", output)
+        same(whole, output)
+    print(f"{len(moments)} of {len(moments)} runs killed and resumed ended bit-identically: {moments}")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_sigterm_to_the_launcher(processes, write, tmp_path):
+    """As Slurm sends it, to the launcher and its processes: a checkpoint of the very step, and the run goes on."""
+    launcher = [*LAUNCH, "--num_processes", str(processes), "-m", "nutshell", "run"]
+    file = write(TRAINED.replace("save_steps: 20", "save_steps: 1000"))
+    finish(launcher, file, "--output", tmp_path / "whole")
+    output = tmp_path / "ended"
+    process = start(launcher, file, "--output", output, start_new_session=True)
+    wait_for(output / "finetune/pairs/seed-13/experiment.yaml", process)
+    began = time.monotonic()
+    os.killpg(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode != 0 and time.monotonic() - began < 30 and "ended by SIGTERM" in err
+    assert not (output / "finetune/pairs/seed-13/metrics.json").exists()
+    said = finish(launcher, file, "--output", output)
+    assert "resuming from checkpoint-" in said
+    same(tmp_path / "whole", output)
+
+
+def test_a_process_that_dies_ends_the_launch(write, tmp_path):
+    launcher = [*LAUNCH, "--num_processes", "2", "-m", "nutshell", "run"]
+    file = write(TRAINED.replace("max_steps: 60", "max_steps: 120"))
+    finish(launcher, file, "--output", tmp_path / "whole")
+    output = tmp_path / "killed"
+    process = start(launcher, file, "--output", output)
+    wait_for(output / "finetune/pairs/seed-13/checkpoint-20/checkpoint.json", process)
+    workers = {int(worker.environ()["RANK"]): worker for worker in psutil.Process(process.pid).children()}
+    workers[1].kill()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "nutshell: rank 0 lost another process of this launch" in err
+    assert re.search(r"Root Cause.*\n.*\n.*\n.*\n *rank +: 1 .*\n *exitcode +: -9", err), err
+    said = finish(launcher, file, "--output", output)
+    assert "resuming from checkpoint-" in said
+    same(tmp_path / "whole", output)
+
+
+def test_fewer_processes_than_were_asked_for_is_an_error(write, tmp_path):
+    """For accelerate these are one process, without a word."""
+    for kind, count in (("MULTI_CPU", "num_processes: 2"), ("NO", "num_processes: 1")):
+        config = tmp_path / f"{kind}.yaml"
+        config.write_text(f"compute_environment: LOCAL_MACHINE\ndistributed_type: '{kind}'\n{count}\nuse_cpu: true\n")
+        launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config]
+        launcher += ["--num_processes", "2"] if kind == "NO" else []
+        process = start([*launcher, "-m", "nutshell", "run"], write(SMALL_YAML), "--output", tmp_path / kind)
+        _, err = process.communicate(timeout=120)
+        assert process.returncode != 0
+        assert "the launch asked for 2 processes, but 1 work together" in err and "MULTI_GPU" in err
+
+
+def test_a_disk_that_is_really_full_and_a_folder_that_is_read_only(write, tmp_path):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("a file system can be mounted only by root")
+    try:
+        file = write(TRAINED.replace("max_steps: 60", "max_steps: 6").replace("save_steps: 20", "save_steps: 3"))
+        process = start(NUTSHELL, "run", file, "--output", folder)
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 2 and "cannot be written" in err and "MB are free there" in err
+        assert "Traceback" not in err
+        seed = folder / "finetune/pairs/seed-13"
+        assert [path.name for path in checkpoints.found(seed)] == ["checkpoint-3"]
+        assert not list(seed.glob(".checkpoint-*"))
+        subprocess.run(["mount", "-o", "remount,size=100m", folder], check=True)
+        assert "resuming from checkpoint-3" in finish(NUTSHELL, "run", file, "--output", folder)
+
+        subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+        process = start(NUTSHELL, "run", file, "--seed", "14", "--output", folder)
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 2 and "cannot be written (Read-only file system)" in err
+        assert "choose another --output" in err and "Traceback" not in err
+    finally:
+        subprocess.run(["umount", folder], check=True)
 
 
 def test_two_at_once_in_one_folder(write, tmp_path):
     file, output = write(TRAINED.replace("max_steps: 60", "max_steps: 2000")), tmp_path / "outputs"
     first = start(NUTSHELL, "run", file, "--output", output)
-    deadline = time.monotonic() + 120
-    while not (output / "finetune" / "pairs" / "seed-13" / "experiment.yaml").exists():
-        assert first.poll() is None and time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for(output / "finetune" / "pairs" / "seed-13" / "experiment.yaml", first)
     second = start(NUTSHELL, "run", file, "--output", output)
     _, err = second.communicate(timeout=120)
     assert second.returncode == 2 and "another process is running in it" in err
@@ -130,8 +240,9 @@ def test_every_way_to_launch(uninterrupted, tmp_path):
 
 
 def test_two_processes_train_as_one(write, tmp_path):
-    """The same global batch: the same losses, gradients and predictions, every example once and in order."""
-    file, words = write(TRAINED), ["model.dropout=0", "training.max_steps=30"]
+    """The same global batch: the same losses, gradients and predictions, every example once and in order; 47 of them
+    do not divide by steps of 4, nor by two processes."""
+    file, words = write(TRAINED), ["model.dropout=0", "training.max_steps=30", "data.train_examples=47"]
     finish(NUTSHELL, "run", file, *words, "--output", tmp_path / "one")
     words += ["training.per_device_train_batch_size=2", "--output", tmp_path / "two"]
     out = finish([*LAUNCH, "--num_processes", "2", "-m", "nutshell"], "run", file, *words)
@@ -153,12 +264,64 @@ def test_two_processes_train_as_one(write, tmp_path):
         assert {**row, "probabilities": 0} == {**other, "probabilities": 0}
 
 
+MRPC_YAML = """\
+task: classify
+seeds: [13]
+global_batch_size: 16
+model: {name: minilm, dropout: 0}
+data: {name: mrpc, path: FOLDER}
+training: {num_train_epochs: 1, learning_rate: 5e-5, logging_steps: 1, train_sampling_strategy: group_by_length}
+"""
+
+
+@pytest.mark.parametrize("examples", [407, 408])
+def test_two_processes_fine_tune_minilm_as_one(examples, write, tmp_path):
+    """As many pairs of MRPC, where NUTSHELL_DATA names it, or of the embedded ones, to train on and to predict: every
+    step's loss to 1e-4, and the same predictions in the same order."""
+    data = {"name": "mrpc", "path": str(Path(DATA).resolve() / "mrpc")} if DATA else {"name": "sample_pairs"}
+    parts = sources.load(LabelledData(**data))
+    for part, found in (("train", parts.train), ("test", getattr(parts, parts.reported))):
+        rows = [
+            {"sentence1": one, "sentence2": other, "label": label}
+            for (one, other), label in zip(found.texts, found.labels, strict=True)
+        ]
+        rows = (rows * 3)[:examples]  # of the embedded ones there are fewer to predict
+        (tmp_path / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    file, folders = write(MRPC_YAML.replace("FOLDER", str(tmp_path))), []
+    for count in (1, 2):
+        folders.append(tmp_path / str(count))
+        finish([*LAUNCH, "--num_processes", str(count), "-m", "nutshell"], "run", file, "--output", folders[-1])
+    curves = [
+        [entry["loss"] for entry in read(folder, "trainer_state.json")["log_history"] if "loss" in entry]
+        for folder in folders
+    ]
+    assert len(curves[0]) == 26 and curves[0] == pytest.approx(curves[1], abs=1e-4)
+    rows = [read(folder, "predictions.jsonl") for folder in folders]
+    assert len(rows[0]) == examples
+    for one, other in zip(*rows, strict=True):
+        assert {**one, "probabilities": 0} == {**other, "probabilities": 0}
+        assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-4)
+
+
 def test_precision_comes_from_the_launch(write, tmp_path):
     finish([*LAUNCH, "--mixed_precision", "bf16", "-m", "nutshell"], "run", write(SMALL_YAML), "--output", tmp_path)
     assert read(tmp_path)["provenance"]["mixed_precision"] == "bf16"
 
 
-@pytest.mark.parametrize(("command", "seconds"), [("--help", 1), ("show", 2)])
+@pytest.mark.parametrize("name", ["gpt2", "scratch", "lstm"])
+def test_prompts_in_bf16(name, causal, write, tmp_path):
+    """Nearly the nats that the same tokens cost in fp32; of one new token, since a rounding may change a text."""
+    costs = []
+    file = write(PROMPTS_YAML.replace("CAUSAL", str(causal[name])).replace(" 8}", " 1}"), "finetune/pairs.yaml")
+    for precision in ("no", "bf16"):
+        output = tmp_path / precision
+        finish([*LAUNCH, "--mixed_precision", precision, "-m", "nutshell"], "run", file, "--output", output)
+        costs.append([row["mean_nats"] or 0 for row in read(output, "samples.jsonl")])
+        assert read(output)["provenance"]["mixed_precision"] == precision
+    assert costs[0] == pytest.approx(costs[1], abs=0.1) and costs[0] != costs[1]
+
+
+@pytest.mark.parametrize(("command", "seconds"), [("--help", 0.5), ("show", 2)])
 def test_answers_at_once(command, seconds, write):
     """Neither torch nor transformers is imported, and the answer is there in time (the best of three)."""
     words = [command, *([write(SMALL_YAML)] if command == "show" else [])]

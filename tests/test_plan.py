@@ -18,7 +18,8 @@ def test_steps_and_tokens(batch, accumulation, epochs, write, nutshell, result):
     code, out, _ = nutshell("show", file)
     done = result()["training"]
     assert code == 0
-    assert f"# steps:    {done['steps']:,} of {batch * accumulation} examples, processes: 1" in out
+    split = f"{batch} at once x {accumulation} accumulated x 1 process"
+    assert f"# steps:    {done['steps']:,}, each of {batch * accumulation} examples: {split}\n" in out
     if epochs == int(epochs):
         assert f"# tokens:   {done['tokens']:,} in training" in out
 
@@ -37,7 +38,19 @@ def test_everything_is_shown(write, nutshell, tmp_path):
 def test_processes_of_the_launch(write, nutshell, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
     _, out, _ = nutshell("show", write(SMALL_YAML))
-    assert "of 16 examples, processes: 4" in out
+    assert "each of 16 examples: 4 at once x 1 accumulated x 4 processes\n" in out
+
+
+@pytest.mark.parametrize(
+    ("processes", "split"), [(1, "128 at once x 2"), (2, "128 at once x 1"), (8, "32 at once x 1")]
+)
+def test_a_global_batch_is_split_for_the_launch(processes, split, write, nutshell, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    text = SMALL_YAML.replace(" per_device_train_batch_size: 4,", "") + "global_batch_size: 256\n"
+    _, out, _ = nutshell("show", write(text))
+    assert f"each of 256 examples: {split} accumulated x {processes} process" in out
+    at_once = split.split()[0]
+    assert re.search(f"per_device_train_batch_size: {at_once} +# of global_batch_size, by this launch", out)
 
 
 def test_weights_are_not_needed(tiny, write, nutshell, tmp_path):

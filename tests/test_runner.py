@@ -187,7 +187,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(torn, write, nutshell, 
         state.unlink()
     code, _, err = nutshell("run", file)
     assert code == 0 and f"resuming from checkpoint-{4 if torn else 8}" in err
-    assert ("checkpoint-8: was not written to its end" in err) == torn
+    assert ("checkpoint-8: files are missing or cut short" in err) == torn
     assert figures(result()) == figures(whole)
     assert (seed / "model" / "model.safetensors").read_bytes() == weights
 
@@ -244,17 +244,25 @@ def test_held_out_of_mrpc_its_own_validation_part_is_named(write, nutshell, resu
 def test_which_checkpoints_are_whole(write, nutshell, tmp_path):
     nutshell("run", write(TRAINED))
     seed = tmp_path / "outputs" / "finetune" / "pairs" / "seed-13"
-    whole = checkpoints.newest(seed, 1)
-    assert whole.name == "checkpoint-12" and not checkpoints.torn(seed, 1)
-    assert not checkpoints.is_whole(whole, 2)  # the second process's random state is not there
-    for name in ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"):
+    whole = checkpoints.newest(seed)
+    assert whole.name == "checkpoint-12" and all(map(checkpoints.is_whole, checkpoints.found(seed)))
+    names = {file.name for file in whole.iterdir()}
+    assert names > {"model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"}
+    for name in names:
         copy = shutil.copytree(whole, tmp_path / "copies" / name / "checkpoint-12")
+        os.truncate(copy / name, (copy / name).stat().st_size - 1)
+        assert not checkpoints.is_whole(copy) or name == "checkpoint.json", name
         (copy / name).unlink()
-        assert not checkpoints.is_whole(copy, 1), name
-    for name in ("model.safetensors", "trainer_state.json"):
-        copy = shutil.copytree(whole, tmp_path / "cut" / name / "checkpoint-12")
-        os.truncate(copy / name, (copy / name).stat().st_size // 2)
-        assert not checkpoints.is_whole(copy, 1), name
+        assert not checkpoints.is_whole(copy), name
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path):
+    for best, limit, kept in [(20, 1, [20, 100]), (100, 1, [100]), (20, 3, [20, 90, 100]), (None, 2, [90, 100])]:
+        folder = tmp_path / f"{best}-{limit}"
+        for step in range(10, 110, 10):
+            (folder / f"checkpoint-{step}").mkdir(parents=True)
+        checkpoints.rotate(folder, limit, best and str(folder / f"checkpoint-{best}"))
+        assert sorted(int(path.name.removeprefix("checkpoint-")) for path in folder.iterdir()) == kept
 
 
 def test_the_best_epoch_is_kept(write, nutshell, result):
