@@ -12,9 +12,11 @@ import torch
 from nutshell import checkpoints, interruption, launch
 from nutshell.data.batches import GHOST, Evened, LengthGroupedSampler, WithGhosts
 from nutshell.experiment import UserError
+from nutshell.record import read_lines
 from nutshell.tasks.classify import ClassifyTrainer
+from nutshell.tasks.language_model import LanguageModelTrainer
 from nutshell.trainer import ExactTrainer
-from tests.conftest import SMALL_YAML
+from tests.conftest import SMALL_YAML, TEXT_YAML
 
 STEPS = SMALL_YAML.replace(
     "max_steps: 2", "max_steps: 18, learning_rate: 1e-3, logging_steps: 1, train_sampling_strategy: group_by_length"
@@ -52,7 +54,7 @@ def weights(seed) -> bytes:
     return (seed / "model" / "model.safetensors").read_bytes()
 
 
-def terminate_at(moment: str, monkeypatch) -> None:
+def terminate_at(moment: str, monkeypatch, trainer=ClassifyTrainer) -> None:
     """A SIGTERM comes to this process at the named moment, once."""
     place, _, number = moment.partition(" ")
     counted = {"left": int(number)}
@@ -62,7 +64,7 @@ def terminate_at(moment: str, monkeypatch) -> None:
         "batch": "prediction_step",
         "load": "create_optimizer",
     }
-    stock = getattr(ClassifyTrainer, names[place])
+    stock = getattr(trainer, names[place])
 
     def then(self, *args, **kwargs):
         counted["left"] -= 1
@@ -70,7 +72,7 @@ def terminate_at(moment: str, monkeypatch) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         return stock(self, *args, **kwargs)
 
-    monkeypatch.setattr(ClassifyTrainer, names[place], then)
+    monkeypatch.setattr(trainer, names[place], then)
 
 
 def history(seed) -> list:
@@ -123,6 +125,25 @@ def test_sigterm_saves_and_the_same_command_goes_on(text, moment, left, write, n
     assert weights(seed) == trained
     assert history(seed) == log
     assert {path.name for path in checkpoints.found(seed)} - {left} <= kept
+
+
+@pytest.mark.parametrize(("moment", "left"), [("step 2", 2), ("batch 1", 3), ("batch 4", 6), ("batch 5", 8)])
+def test_a_language_model_goes_on_with_its_samples(moment, left, run, write, nutshell, tmp_path, monkeypatch):
+    text = TEXT_YAML.replace("max_steps: 2", "max_steps: 8, learning_rate: 1e-2, logging_steps: 1, save_strategy: 'no'")
+    text = text.replace("eval_strategy: epoch", "eval_strategy: steps, eval_steps: 3")
+    text += "samples: [Once, The cat]\ngeneration: {max_new_tokens: 4}\n"
+    whole = run(text, "whole")
+    terminate_at(moment, monkeypatch, LanguageModelTrainer)
+    assert nutshell("run", write(text))[0] == 143
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    seed = tmp_path / "outputs" / "finetune" / "pairs" / "seed-13"
+    assert checkpoints.newest(seed).name == f"checkpoint-{left}"
+    assert nutshell("run", write(text))[0] == 0
+    assert weights(seed) == weights(whole) and history(seed) == history(whole)
+    assert read_lines(seed / "samples.jsonl") == read_lines(whole / "samples.jsonl")
+    figures = [json.loads((folder / "metrics.json").read_text())["metrics"] for folder in (seed, whole)]
+    assert figures[0] == figures[1]
 
 
 def test_sigterm_before_training_ends_at_once(write, nutshell, tmp_path, monkeypatch):

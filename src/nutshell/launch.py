@@ -79,7 +79,7 @@ def _asked_of_accelerate() -> int:
     """The processes that `accelerate launch` was to start, if that is what started this one by itself: for some
     values of distributed_type it starts a single process, whatever it was told, and does not say so."""
     import psutil
-    from accelerate.commands.config.config_args import load_config_from_file
+    from accelerate.commands.config.config_args import default_config_file, load_config_from_file
     from accelerate.commands.launch import launch_command_parser
 
     try:
@@ -99,7 +99,6 @@ def _asked_of_accelerate() -> int:
     if place is None:
         return 1
     told = launch_command_parser().parse_args(words[place:])
-    stated = told.num_processes
-    if stated is None and told.config_file:
-        stated = load_config_from_file(told.config_file).num_processes
-    return stated or 1
+    if told.num_processes is None and (told.config_file or os.path.isfile(default_config_file)):
+        return load_config_from_file(told.config_file).num_processes or 1
+    return told.num_processes or 1
