@@ -28,6 +28,7 @@ class ExactTrainer(Trainer):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.add_callback(_Watch(self))
+        self.evaluation_seconds = 0.0  # with all that callbacks do then
         self.still_to_do: list[str] = []  # "evaluate", "save": at the step that is resumed from
         self._last_step = self._saved_step = self.evened = None
 
@@ -61,8 +62,11 @@ class ExactTrainer(Trainer):
 
     def evaluate(self, *args, **kwargs):
         """Stock, but the random state afterwards is that from before."""
+        began = time.monotonic()
         with torch.random.fork_rng(devices=[]):  # a data loader draws on the CPU
-            return super().evaluate(*args, **kwargs)
+            found = super().evaluate(*args, **kwargs)
+        self.evaluation_seconds += time.monotonic() - began
+        return found
 
     def evaluation_loop(self, *args, **kwargs):
         """Stock, within one autocast: the weights are cast once, and not anew for each batch."""

@@ -64,8 +64,7 @@ class Training:
             if trainer.optimizer is not None and trainer.lr_scheduler is not None:
                 raise
             raise UserError(f"training: optimizer or schedule cannot be made of these settings: {error}") from None
-        history = [entry for entry in trainer.state.log_history if entry["step"] > self.before]
-        self.seconds = trained.metrics["train_runtime"] - sum(entry.get("eval_runtime", 0.0) for entry in history)
+        self.seconds = trained.metrics["train_runtime"] - trainer.evaluation_seconds
 
     def speed(self, trainer: ExactTrainer, examples: int, tokens: int) -> dict[str, Any]:
         """Steps, epochs and tokens of the whole run; the rates are of this launch's steps, evaluation excluded,

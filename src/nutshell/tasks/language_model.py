@@ -1,6 +1,5 @@
 """Training or fine-tuning a language model through Trainer, and measuring it as a compressor of unseen text."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +78,6 @@ def language_model(
     validation, trained = parts.validation, trains(experiment)
     if not trained:
         args.eval_strategy, args.load_best_model_at_end = "no", False
-    samples = Samples(asked, experiment.generation, tokenizer)
     trainer = LanguageModelTrainer(
         model,
         args,
@@ -88,14 +86,13 @@ def language_model(
         eval_dataset=blocks.windows(prepared.streams["validation"], wanted, wanted) if validation else None,
         processing_class=tokenizer,
         compute_metrics=lambda result: _figures(result, validation.size_bytes),
-        callbacks=[record, *([samples] if asked else [])],
+        callbacks=[record, *([Samples(asked, experiment.generation, tokenizer)] if asked else [])],
     )
     trainer.eval_tokens = wanted
     progress.install(trainer)
     speed = None
     if trained:
         training.run(trainer)
-        training.seconds -= samples.seconds
         speed = training.speed(trainer, len(trainer.train_dataset), len(prepared.streams["train"]))
     else:
         record.begin(args)
@@ -173,7 +170,7 @@ class Samples(TrainerCallback):
     """Continues the prompts of `samples:` at each evaluation and keeps the texts, with their step, in samples.jsonl."""
 
     def __init__(self, asked: list[generation.Request], keys: dict[str, Any], tokenizer):
-        self.asked, self.keys, self.tokenizer, self.seconds = asked, keys, tokenizer, 0.0
+        self.asked, self.keys, self.tokenizer = asked, keys, tokenizer
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Drops what a run that is resumed had written after its checkpoint."""
@@ -184,13 +181,12 @@ class Samples(TrainerCallback):
     def on_evaluate(self, args, state, control, model=None, **kwargs):
         """Continues every prompt, on all processes alike: one whose model is divided among them cannot do it alone."""
         file, rows = Path(args.output_dir) / "samples.jsonl", []
-        began, trained = time.monotonic(), model.training
+        trained = model.training
         model.eval()
         tokens, nats = generation.extend(model, self.tokenizer, self.asked, self.keys, args.seed)
         model.train(trained)
         for request, ids, costs in zip(self.asked, tokens.tolist(), nats.tolist(), strict=True):
             rows.append({"step": state.global_step, **generation.row(request, ids, costs, self.tokenizer, self.keys)})
-        self.seconds += time.monotonic() - began
         if not state.is_world_process_zero:
             return
         earlier = [row for row in read_lines(file) if row["step"] < state.global_step]  # a resumed step says it again
