@@ -47,7 +47,7 @@ FILES = {
         PAIRS_YAML + "global_batch_size: 16\n",
         [
             "pairs.yaml:5: training.per_device_train_batch_size: follows from global_batch_size and the launch",
-            "or say global_batch_size=null",
+            "state one of them, the other null",
         ],
     ),
     "a global batch of nothing": (

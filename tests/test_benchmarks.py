@@ -121,7 +121,8 @@ def test_what_is_measured_where(monkeypatch):
     assert throughput.chosen(None, False) == ["matmul", *arithmetic.PAIRED, "growth"]
     assert throughput.chosen(["growth", "mrpc_train"], False) == ["mrpc_train", "growth"]
     assert "losses" in throughput.chosen(None, True)
-    assert throughput.sides("mrpc_train", False) == ("stock", "nutshell")
+    assert throughput.sides("mrpc_train", False) == ("stock", "nutshell", "nutshell_fp32")
+    assert throughput.sides("generation", False) == ("stock", "nutshell")
     assert {*throughput.sides("mrpc_train", True)} == {"stock", *report.SIDES}
     assert throughput.sides("growth", True) == ("nutshell",)
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")

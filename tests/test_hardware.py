@@ -104,6 +104,13 @@ def test_slurm_says_how_to_name_an_experiment(slurm):
     assert job.returncode != 0 and "name an experiment file" in err
 
 
+def test_slurm_does_not_begin_anew_on_a_second_turn(slurm, tmp_path):
+    job = slurm(1, "experiments/finetune/mrpc.yaml", "--force", "a=b", SLURM_RESTART_COUNT="1")
+    job.communicate(timeout=30)
+    assert job.returncode == 0
+    assert (tmp_path / "accelerate.0").read_text().splitlines()[-3:] == ["run", "experiments/finetune/mrpc.yaml", "a=b"]
+
+
 @pytest.mark.parametrize("name", ["multi_node.yaml", "fsdp.yaml"])
 def test_accelerate_takes_the_documented_commands(name):
     """Each command of a file's comment, numbers in place of its letters; every key of the file reaches the launch."""

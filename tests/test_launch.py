@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import resource
 import signal
 import struct
 import subprocess
@@ -141,6 +142,30 @@ def test_killed_at_random_moments(write, tmp_path):
         finish(NUTSHELL, "run", file, "--output", output)
         same(whole, output)
     print(f"{len(moments)} of {len(moments)} runs killed and resumed ended bit-identically: {moments}")
+
+
+def test_sigterm_ends_with_143_and_its_workers_live_that_long(write, tmp_path):
+    """To the whole group, data-loader workers among it."""
+    file, output = write(TRAINED.replace("save_steps: 20", "save_steps: 1000")), tmp_path / "ended"
+    command = ["run", file, "training.dataloader_num_workers=2", "training.max_steps=600", "--output", output]
+    process = start(NUTSHELL, *command, start_new_session=True)
+    wait_for(output / "finetune/pairs/seed-13/experiment.yaml", process)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 143 and "Traceback" not in err, err
+    assert checkpoints.newest(output / "finetune/pairs/seed-13")
+
+
+def test_a_mistake_ends_two_processes_at_once(uninterrupted):
+    """The main process finds it while the other waits to be connected."""
+    file, output = uninterrupted
+    began = time.monotonic()
+    command = [*LAUNCH, "--num_processes", "2", "-m", "nutshell", "run", file, "training.max_steps=61"]
+    process = start(command, "--output", output)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode != 0 and "holds another experiment; training.max_steps differ" in err
+    assert time.monotonic() - began < 25  # the launcher's patience alone is 30
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -323,15 +348,16 @@ def test_prompts_in_bf16(name, causal, write, tmp_path):
 
 @pytest.mark.parametrize(("command", "seconds"), [("--help", 0.5), ("show", 2)])
 def test_answers_at_once(command, seconds, write):
-    """Neither torch nor transformers is imported, and the answer is there in time (the best of three)."""
+    """Neither torch nor transformers is imported, and the answer takes no longer of a processor (the best of three)."""
     words = [command, *([write(SMALL_YAML)] if command == "show" else [])]
     said = finish([sys.executable, "-X", "importtime", "-m", "nutshell"], *words)
     assert re.search(r"\|\s+nutshell\.cli$", said, re.M) and not re.search(r"\|\s+(torch|transformers)$", said, re.M)
     times = []
     for _ in range(3):
-        started = time.monotonic()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         finish(NUTSHELL, *words)
-        times.append(time.monotonic() - started)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(times) < seconds
 
 

@@ -9,7 +9,7 @@ import signal
 import pytest
 import torch
 
-from nutshell import checkpoints, interruption, launch
+from nutshell import checkpoints, cli, interruption, launch, runner
 from nutshell.data.batches import GHOST, Evened, LengthGroupedSampler, WithGhosts
 from nutshell.experiment import UserError
 from nutshell.record import read_lines
@@ -152,6 +152,54 @@ def test_sigterm_before_training_ends_at_once(write, nutshell, tmp_path, monkeyp
     assert not (tmp_path / "outputs" / "finetune" / "pairs" / "seed-13").exists()
 
 
+def test_sigterm_before_the_first_step(write, nutshell, tmp_path, monkeypatch):
+    terminate_at("load 1", monkeypatch)
+    assert nutshell("run", write(STEPS))[0] == 143
+    assert [path.name for path in (tmp_path / "outputs/finetune/pairs/seed-13").glob("checkpoint*")] == ["checkpoint-1"]
+
+
+@pytest.mark.parametrize("moment", ["step 3", "batch 4"])
+def test_the_last_weights_are_measured_unless_the_best_are_wanted(moment, run, write, nutshell, tmp_path, monkeypatch):
+    """A metric for the best is stated, but not load_best_model_at_end; an evaluation stands before the first step."""
+    text = BEST.replace("load_best_model_at_end: true", "eval_on_start: true")
+    whole = run(text, "whole")
+    terminate_at(moment, monkeypatch)
+    assert nutshell("run", write(text))[0] == 143
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert nutshell("run", write(text))[0] == 0
+    seed = tmp_path / "outputs" / "finetune" / "pairs" / "seed-13"
+    assert weights(seed) == weights(whole) and history(seed) == history(whole)
+
+
+def test_a_run_that_was_moved_finds_its_best(run, write, nutshell, tmp_path, monkeypatch):
+    whole = run(BEST, "whole")
+    terminate_at("step 14", monkeypatch)
+    assert nutshell("run", write(BEST))[0] == 143
+    monkeypatch.undo()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "outputs").rename(elsewhere / "outputs")
+    assert cli.main(["run", str(write(BEST)), "--output", str(elsewhere / "outputs")]) == 0
+    assert weights(elsewhere / "outputs" / "finetune" / "pairs" / "seed-13") == weights(whole)
+
+
+def test_a_kill_while_a_checkpoint_is_replaced_loses_neither(run):
+    seed = run(EPOCHS, "whole")
+    names = [path.name for path in checkpoints.found(seed)]
+    newest = seed / names[-1]
+    newest.rename(checkpoints._hidden(newest))
+    (seed / ".checkpoint-partial" / newest.name).mkdir(parents=True)
+    checkpoints.clear(seed)
+    assert [path.name for path in checkpoints.found(seed)] == names and not list(seed.glob(".checkpoint*"))
+
+
+def test_several_gpus_under_plain_python(write, nutshell, monkeypatch):
+    monkeypatch.setattr(runner.TrainingArguments, "n_gpu", property(lambda self: self._n_gpu or 4))
+    code, _, err = nutshell("run", write(SMALL_YAML))
+    assert code == 0 and "one of 4 GPUs is used; all: accelerate launch --num_processes 4" in err
+
+
 def test_sigterm_between_seeds(write, nutshell, tmp_path, monkeypatch):
     """The seed that is almost done is finished, the next is not begun."""
     terminate_at("save 2", monkeypatch)
@@ -201,7 +249,16 @@ def test_a_full_disk_at_the_end(write, nutshell, monkeypatch, tmp_path):
 
     monkeypatch.setattr("nutshell.runner.write_json", write_json)
     code, _, err = nutshell("run", write(STEPS))
-    assert code == 2 and "seed-13: cannot be written: No space left on device" in err
+    assert code == 2 and "metrics.json: cannot be written: No space left on device" in err
+
+
+def test_a_file_that_may_not_be_read_is_named(write, nutshell, monkeypatch):
+    def load(*_, **__):
+        raise PermissionError(13, "Permission denied", "/models/weights")
+
+    monkeypatch.setattr("nutshell.models.bert.load", load)
+    code, _, err = nutshell("run", write(STEPS))
+    assert code == 2 and "nutshell: /models/weights: cannot be used: Permission denied\n" in err
 
 
 def test_other_faults_keep_their_traceback(write, nutshell, monkeypatch):

@@ -156,9 +156,12 @@ def generate(task: dict[str, Any], folder: Path, watch: Watch) -> dict[str, Any]
 
 
 def stock_arguments(task: dict[str, Any], folder: Path) -> TrainingArguments:
-    """Trainer's defaults, but that nothing is saved or reported."""
+    """Trainer's defaults, but that nothing is saved or reported, and that what an optimizer is told is the
+    experiment's, so that accuracies compare."""
+    stated = load(task["file"], task["overrides"]).training
     return TrainingArguments(
         output_dir=str(folder),
+        **{key: stated[key] for key in ("learning_rate", "warmup_steps", "weight_decay") if key in stated},
         per_device_train_batch_size=task["batch_size"],
         num_train_epochs=task["epochs"],
         max_steps=task["steps"] or -1,

@@ -33,11 +33,17 @@ wait $launcher || code=$?
 while kill -0 $launcher 2>/dev/null; do code=0; wait $launcher || code=$?; done
 [ $code = 0 ] || exit ${stopped:-$code}'
 
+words=("$@")
+if [ "${SLURM_RESTART_COUNT:-0}" != 0 ]; then # a second turn goes on, and does not begin anew
+  words=()
+  for word; do [ "$word" = --force ] || words+=("$word"); done
+fi
+
 code=0 # --kill-on-bad-exit: the others would wait for a machine that has failed
 srun --kill-on-bad-exit=1 ${SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_PER_TASK"} bash -c "$launch" launch \
   --config_file experiments/hardware/multi_node.yaml --num_machines "$machines" --num_processes $((machines * gpus)) \
   --main_process_ip "$main" --main_process_port "$port" --mixed_precision "${MIXED_PRECISION:-no}" \
-  -m nutshell run "$@" || code=$?
+  -m nutshell run "${words[@]}" || code=$?
 if [ $code = 143 ]; then
   scontrol requeue "$SLURM_JOB_ID" || true # refused after --no-requeue
 fi

@@ -52,10 +52,12 @@ def publish(partial: Path, checkpoint: Path, still_to_do: list[str]) -> None:
     sizes = {str(file.relative_to(partial)): file.stat().st_size for file in files}
     write_json(partial / CONTENT, {"still_to_do": still_to_do, "bytes": sizes})
     _flush(partial)
+    earlier = _hidden(checkpoint)
     if checkpoint.exists():  # of the same step: one whose evaluation was cut short
-        remove(checkpoint)
+        checkpoint.rename(earlier)
     partial.rename(checkpoint)
     _flush(checkpoint.parent)
+    shutil.rmtree(earlier, ignore_errors=True)
 
 
 def rotate(folder: Path, limit: int | None, best: str | None) -> None:
@@ -69,16 +71,24 @@ def rotate(folder: Path, limit: int | None, best: str | None) -> None:
 
 def remove(checkpoint: Path) -> None:
     """Removes a checkpoint, first its name: a kill leaves it whole or gone."""
-    hidden = checkpoint.with_name(f".{checkpoint.name}.removed")
+    hidden = _hidden(checkpoint)
     shutil.rmtree(hidden, ignore_errors=True)
     checkpoint.rename(hidden)
     shutil.rmtree(hidden)
 
 
 def clear(folder: Path) -> None:
-    """Removes what a killed run was writing or removing."""
+    """Removes what a killed run was writing or removing, but for a whole checkpoint that it was about to replace."""
     for hidden in folder.glob(".checkpoint-*"):
-        shutil.rmtree(hidden)
+        checkpoint = hidden.with_name(hidden.name.removeprefix(".").removesuffix(".removed"))
+        if is_whole(hidden) and not checkpoint.exists():
+            hidden.rename(checkpoint)
+        else:
+            shutil.rmtree(hidden)
+
+
+def _hidden(checkpoint: Path) -> Path:
+    return checkpoint.with_name(f".{checkpoint.name}.removed")
 
 
 def _content(checkpoint: Path) -> dict[str, Any]:

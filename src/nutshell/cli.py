@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logger.setLevel(logging.INFO if rank == 0 else logging.ERROR)
     try:
         if arguments.command == "run":
-            interruption.listen()
+            interruption.listen(rank == 0)
             _run(_experiments(arguments), arguments)
         elif rank == 0:
             for experiment in _experiments(arguments):
@@ -52,14 +52,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except interruption.Terminated:
         if local_rank == 0:
-            print("nutshell: ended by SIGTERM; the same command goes on from the newest checkpoint", file=sys.stderr)
+            print(f"nutshell: ended by SIGTERM; {_again(arguments)}", file=sys.stderr)
         return interruption.EXIT_CODE
     except KeyboardInterrupt:
-        print("nutshell: interrupted; the same command goes on from the newest checkpoint", file=sys.stderr)
+        print(f"nutshell: interrupted; {_again(arguments)}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `nutshell show ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _again(arguments: argparse.Namespace) -> str:
+    force = " without --force" * (arguments.command == "run" and arguments.force)
+    return f"the same command{force} goes on from the newest checkpoint"
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

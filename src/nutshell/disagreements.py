@@ -81,8 +81,7 @@ def _batch(training: dict) -> Iterator[Problem]:
         if key in training:
             yield (
                 ("training", key),
-                f"training.{key}: follows from global_batch_size and the launch; leave it out, or say "
-                "global_batch_size=null",
+                f"training.{key}: follows from global_batch_size and the launch; state one of them, the other null",
             )
 
 

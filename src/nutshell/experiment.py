@@ -131,7 +131,10 @@ def _override(tree: dict, override: str, places: dict) -> None:
         tree = tree.setdefault(step, {})
         if not isinstance(tree, dict):
             raise UserError(f"{override}: {step} is a value, not a block with keys of its own")
-    tree[path[-1]] = value
+    if value is None and path[0] == "training" and path[-1] in training_keys.defaults():
+        tree.pop(path[-1], None)  # as if it were not stated
+    else:
+        tree[path[-1]] = value
     places[path] = f"command line, {override}"
 
 

@@ -14,13 +14,22 @@ class _Signal:
 
     asked = False
     training = False
+    listening = False
+    always = True
 
 
-def listen() -> None:
+def listen(main: bool) -> None:
     """From now on a SIGTERM ends the process by `Terminated`: at once, or while there is training to save, where
-    `asked` is looked at next."""
+    `asked` is looked at next.
+
+    Args:
+        main: Whether this is the main process. Another one listens only while it trains: before, it may be waiting in
+            a connection that was never made, where Python runs no handler.
+    """
     _Signal.asked = _Signal.training = False
-    signal.signal(signal.SIGTERM, _received)
+    _Signal.listening, _Signal.always = True, main
+    if main:
+        signal.signal(signal.SIGTERM, _received)
 
 
 def _received(*_) -> None:
@@ -37,3 +46,5 @@ def asked() -> bool:
 def training(under_way: bool) -> None:
     """Says whether there is something to save, from the first step until the run's figures are written."""
     _Signal.training = under_way
+    if _Signal.listening and not _Signal.always:
+        signal.signal(signal.SIGTERM, _received if under_way else signal.SIG_DFL)

@@ -92,7 +92,7 @@ def _asked_of_accelerate() -> int:
             n + 1
             for n, name in enumerate(names)
             if name in ("accelerate-launch", "accelerate.commands.launch")
-            or names[n - 1 : n + 1] == ["accelerate", "launch"]
+            or (name == "launch" and names[n - 1] in ("accelerate", "accelerate.commands.accelerate_cli"))
         ),
         None,
     )

@@ -85,9 +85,10 @@ def digests(experiment: Experiment) -> dict[str, str]:
 def peak_memory_bytes() -> int:
     """The most memory that this process has held."""
     status = Path("/proc/self/status")
-    if status.exists():  # Linux counts what started this process into ru_maxrss
-        lines = status.read_text(encoding="utf-8").splitlines()
-        return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
+    for line in lines:  # Linux counts what started this process into ru_maxrss
+        if line.startswith("VmHWM"):
+            return 1024 * int(line.split()[1])
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

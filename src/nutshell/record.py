@@ -14,7 +14,8 @@ from transformers import TrainerCallback, TrainingArguments
 
 from nutshell.experiment import UserError, dump
 
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+UNWRITABLE = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 # How torch and safetensors word what the system refused them.
 REFUSED = ("PytorchStreamWriter", "inline_container", "iostream", "I/O error", "os error")
 
@@ -55,7 +56,7 @@ def writing(folder: Path) -> Iterator[None]:
     """Turns a disk's refusals within it into a message.
 
     Raises:
-        UserError: If the disk is full, or the folder may not be written.
+        UserError: If the disk is full, or a file may not be written or read.
     """
     try:
         yield
@@ -63,10 +64,13 @@ def writing(folder: Path) -> Iterator[None]:
         refused = isinstance(error, OSError) and error.errno in UNWRITABLE
         if not refused and (isinstance(error, OSError) or not any(word in str(error) for word in REFUSED)):
             raise
+        place = Path(error.filename) if refused and error.filename else folder
+        if refused and error.errno not in FULL:
+            raise UserError(f"{place}: cannot be used: {error.strerror}") from None
         reason = error.strerror if refused else "the disk did not take all of it, as when it is full"
-        free = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
+        free = shutil.disk_usage(next(p for p in (place, *place.absolute().parents) if p.exists())).free
         raise UserError(
-            f"{folder}: cannot be written: {reason} ({free / 1e6:,.0f} MB are free there). What was whole before is "
+            f"{place}: cannot be written: {reason} ({free / 1e6:,.0f} MB are free there). What was whole before is "
             "kept: make room, and give the same command again"
         ) from None
 

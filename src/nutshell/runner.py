@@ -87,7 +87,8 @@ def end() -> None:
     """Ends the processes' connection, when all of them have come to the end: a worker thread that outlives it can
     abort its process while Python shuts down."""
     if torch.distributed.is_initialized():
-        torch.distributed.barrier()
+        with contextlib.suppress(RuntimeError):  # one that has been lost by now takes nothing with it
+            torch.distributed.barrier()
         torch.distributed.destroy_process_group()
 
 

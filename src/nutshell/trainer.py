@@ -1,7 +1,9 @@
 """Trainer as every task here uses it: the same steps on any number of processes, whole checkpoints."""
 
 import shutil
+import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ class ExactTrainer(Trainer):
         self.add_callback(_Watch(self))
         self.evaluation_seconds = 0.0  # with all that callbacks do then
         self.still_to_do: list[str] = []  # "evaluate", "save": at the step that is resumed from
-        self._last_step = self._saved_step = self.evened = None
+        self._last_step = self.saved_step = self.evened = None
 
     def ghost(self, row: Any) -> Any:
         """A training example of this shape that costs nothing."""
@@ -53,6 +55,11 @@ class ExactTrainer(Trainer):
             sampler_fn=self._get_train_sampler,
             is_training=True,
         )
+
+    def _get_dataloader(self, *args, **kwargs):
+        loader = super()._get_dataloader(*args, **kwargs)
+        loader.worker_init_fn = partial(_outlive_sigterm, loader.worker_init_fn)
+        return loader
 
     def _get_train_sampler(self, train_dataset=None):
         if self.args.world_size == 1:
@@ -80,7 +87,7 @@ class ExactTrainer(Trainer):
         except interruption.Terminated:
             # With load_best_model_at_end the weights are not the last step's any more.
             trained = self.optimizer is not None and not self.args.load_best_model_at_end
-            if trained and self._saved_step != self.state.global_step:
+            if trained and self.saved_step != self.state.global_step:
                 self._save_checkpoint(self.model_wrapped, None)
             raise
 
@@ -121,7 +128,7 @@ class ExactTrainer(Trainer):
         try:
             self.end_if_asked()
         except interruption.Terminated:
-            if self._saved_step != step:
+            if self.saved_step != step:
                 self._save_checkpoint(model, trial)
             raise
 
@@ -141,9 +148,9 @@ class ExactTrainer(Trainer):
         try:
             super()._save_checkpoint(model, trial)
             wait()  # until every process has written its own random state
-            best = self.state.best_model_checkpoint
-            if best and Path(best).parent == beside:
-                self.state.best_model_checkpoint = str(checkpoint)
+            best = checkpoint.with_name(f"checkpoint-{self.state.best_global_step}")
+            if best == checkpoint or best.exists():  # which stock looks for beside the new one
+                self.state.best_model_checkpoint = str(best)
             if self.args.should_save:
                 self._check_shared(partial)
                 self.state.save_to_json(str(partial / "trainer_state.json"))
@@ -155,7 +162,7 @@ class ExactTrainer(Trainer):
             raise
         if self.args.should_save:
             checkpoints.rotate(checkpoint.parent, self.args.save_total_limit, self.state.best_model_checkpoint)
-        self._saved_step = self.state.global_step
+        self.saved_step = self.state.global_step
         wait()
 
     def _check_shared(self, partial: Path) -> None:
@@ -165,6 +172,13 @@ class ExactTrainer(Trainer):
                 f"{partial.parents[1]}: process {missing[0]} writes to another folder of this name; all machines need "
                 "one file system for --output"
             )
+
+
+def _outlive_sigterm(stock, worker: int) -> None:
+    """A data loader's worker that a SIGTERM to the whole group also reaches ends with its trainer, not before."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if stock:
+        stock(worker)
 
 
 class _Watch(TrainerCallback):

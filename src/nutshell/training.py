@@ -15,19 +15,20 @@ class Training:
 
     Args:
         resume: The checkpoint to go on from, or None.
+        best: Whether the best checkpoint's weights are to be measured, and not the last.
 
     Attributes:
         finished: The checkpoint whose weights are to be measured, if training had already come to its end.
     """
 
-    def __init__(self, resume: Path | None):
+    def __init__(self, resume: Path | None, best: bool):
         self.resume, self.seconds, self.finished = resume, 0.0, None
         done = checkpoints.state(resume) if resume else None
         self.before = done["global_step"] if done else 0
         self.still_to_do = checkpoints.still_to_do(resume) if resume else []
         if done and done["global_step"] >= done["max_steps"]:  # Trainer itself would take one step too many
-            best = None if self.still_to_do else done["best_model_checkpoint"]
-            self.finished = resume.with_name(Path(best or resume).name)
+            chosen = done["best_model_checkpoint"] if best and not self.still_to_do else None
+            self.finished = resume.with_name(Path(chosen or resume).name)
 
     def run(self, trainer: ExactTrainer) -> None:
         """Trains to the end.
@@ -38,10 +39,16 @@ class Training:
         interruption.training(True)
         if self.finished:
             trainer.state = TrainerState.load_from_json(str(self.resume / "trainer_state.json"))
+            trainer.saved_step = trainer.state.global_step
+            if trainer.is_fsdp_enabled:  # accelerate divides a model only together with its optimizer
+                trainer.create_optimizer()
+                trainer.model, trainer.optimizer = trainer.accelerator.prepare(trainer.model, trainer.optimizer)
+                trainer.model_wrapped = trainer.model
             if self.still_to_do:
                 self._evaluate_at_last(trainer)
         else:
             trainer.still_to_do = self.still_to_do
+            trainer.args.eval_on_start &= not self.resume
             self._train(trainer)
         if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint is None:
             place = trainer.args.output_dir

@@ -67,7 +67,7 @@ def classify(experiment: Classify, args: TrainingArguments, resume: Path | None,
         UserError: Whatever is wrong with model, data or settings, said before any training; or that training
             diverged, or chose no epoch where it should have.
     """
-    training = Training(resume)
+    training = Training(resume, args.load_best_model_at_end)
     dataset = DATASETS[experiment.data.name]
     names = list(dataset.directions)
     checkpoint = models.find_classifier(experiment)

@@ -65,7 +65,7 @@ def language_model(
     Raises:
         UserError: Whatever is wrong with model, text or settings, said before any training; or that training diverged.
     """
-    training = Training(resume)
+    training = Training(resume, args.load_best_model_at_end)
     with args.main_process_first(desc="tokenizing"):
         prepared = prepare(experiment)
     parts, wanted = prepared.parts, experiment.data.block_tokens
