@@ -43,8 +43,15 @@ def asked() -> bool:
     return _Signal.asked
 
 
+def shield(on: bool) -> None:
+    """Keeps SIGTERM from this thread and, which is what it is for, from the processes that it starts meanwhile: a data
+    loader's workers then outlive one that is sent to the whole group, and end with their trainer."""
+    signal.pthread_sigmask(signal.SIG_BLOCK if on else signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
 def training(under_way: bool) -> None:
     """Says whether there is something to save, from the first step until the run's figures are written."""
     _Signal.training = under_way
+    shield(False)
     if _Signal.listening and not _Signal.always:
         signal.signal(signal.SIGTERM, _received if under_way else signal.SIG_DFL)

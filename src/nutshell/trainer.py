@@ -1,9 +1,7 @@
 """Trainer as every task here uses it: the same steps on any number of processes, whole checkpoints."""
 
 import shutil
-import signal
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +54,6 @@ class ExactTrainer(Trainer):
             is_training=True,
         )
 
-    def _get_dataloader(self, *args, **kwargs):
-        loader = super()._get_dataloader(*args, **kwargs)
-        loader.worker_init_fn = partial(_outlive_sigterm, loader.worker_init_fn)
-        return loader
-
     def _get_train_sampler(self, train_dataset=None):
         if self.args.world_size == 1:
             return self.order()
@@ -77,6 +70,7 @@ class ExactTrainer(Trainer):
 
     def evaluation_loop(self, *args, **kwargs):
         """Stock, within one autocast: the weights are cast once, and not anew for each batch."""
+        interruption.shield(True)
         with self.accelerator.autocast():
             return super().evaluation_loop(*args, **kwargs)
 
@@ -174,13 +168,6 @@ class ExactTrainer(Trainer):
             )
 
 
-def _outlive_sigterm(stock, worker: int) -> None:
-    """A data loader's worker that a SIGTERM to the whole group also reaches ends with its trainer, not before."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if stock:
-        stock(worker)
-
-
 class _Watch(TrainerCallback):
     """Tells the trainer what Trainer tells only callbacks."""
 
@@ -193,9 +180,15 @@ class _Watch(TrainerCallback):
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         """On several processes stock does not tell the sampler its epoch when it resumes within one."""
+        interruption.shield(True)  # from here to the first step a loader's workers are started
         if self.trainer.evened:
             self.trainer.evened.set_epoch(int(state.epoch))
 
+    def on_step_begin(self, args, state, control, **kwargs):
+        """The step's batches are there."""
+        interruption.shield(False)
+
     def on_prediction_step(self, args, state, control, **kwargs):
         """A batch has been evaluated."""
+        interruption.shield(False)
         self.trainer.end_if_asked()
