@@ -24,7 +24,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "mrpc_examples": 640,
         "epochs": 1,  # of mrpc_train
         "evaluations": 1,  # how often mrpc_eval's part is repeated
-        "imdb_examples": 192,  # fewer would leave length grouping nothing to group
+        "imdb_examples": 128,  # fewer would leave length grouping nothing to group
         "text_bytes": 800_000,
         "prompts": 16,
         "new_tokens": 48,

@@ -93,8 +93,8 @@ class Training:
             "tokens": round(epochs * tokens),
             "resumed_from_step": self.before,
             "seconds": self.seconds,
-            "examples_per_second": epochs * examples * share / self.seconds if share else None,
-            "tokens_per_second": epochs * tokens * share / self.seconds if share else None,
+            "examples_per_second": epochs * examples * share / self.seconds if share and self.seconds > 0 else None,
+            "tokens_per_second": epochs * tokens * share / self.seconds if share and self.seconds > 0 else None,
             "best_checkpoint": Path(best).name if best else None,
         }
 
