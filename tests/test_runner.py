@@ -224,7 +224,7 @@ def test_a_run_goes_on_only_as_it_was_launched(write, nutshell, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     code, _, err = nutshell("run", write(TRAINED))
-    assert code == 2 and "'mixed_precision': 'no'" in err and "launch it alike" in err
+    assert code == 2 and "was begun with 1 process in fp32, this launch has 1 process in bf16: launch it alike" in err
 
 
 def test_held_out_of_mrpc_its_own_validation_part_is_named(write, nutshell, result, tmp_path):

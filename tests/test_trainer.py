@@ -316,7 +316,8 @@ def test_what_does_not_divide_is_said_by_show(write, nutshell, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
     text = STEPS.replace(" per_device_train_batch_size: 4,", "") + "global_batch_size: 16\n"
     code, _, err = nutshell("show", write(text))
-    assert code == 2 and "15 and 18" in err
+    assert code == 2 and "pairs.yaml: global_batch_size: 16 does not divide among 3 processes" in err
+    assert "15 and 18" in err
 
 
 def test_processes_share_every_step_evenly():

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from nutshell import interruption
+from nutshell import interruption, launch
 from nutshell.experiment import LostProcess, UserError, load
 from nutshell.schema import Experiment
 
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _again(arguments: argparse.Namespace) -> str:
     force = " without --force" * (arguments.command == "run" and arguments.force)
-    return f"the same command{force} goes on from the newest checkpoint"
+    return f"the same command{force} goes on from the newest checkpoint, or begins if there is none"
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -113,8 +113,9 @@ def _experiments(arguments: argparse.Namespace) -> list[Experiment]:
     for file in files:
         try:
             experiment = load(file, overrides)
+            launch.training(experiment)
         except UserError as error:
-            problems.append(str(error))
+            problems.append(str(error) if str(error).startswith(("command line", file)) else f"{file}: {error}")
             continue
         if experiment.place in found:
             problems.append(f"{file}: its results would land in {arguments.output / experiment.place}, as another's do")
@@ -181,7 +182,6 @@ def _show(experiment: Experiment, arguments: argparse.Namespace) -> None:
     from ruamel.yaml import YAML
     from ruamel.yaml.comments import CommentedMap
 
-    from nutshell import launch
     from nutshell.data.datasets import DATASETS, TEXTS
     from nutshell.plan import plan
 

@@ -70,8 +70,8 @@ def check(world_size: int, has_accelerator: bool) -> None:
     wanted = _asked_of_accelerate() if "WORLD_SIZE" not in os.environ else processes()
     if wanted != world_size:
         raise UserError(
-            f"the launch asked for {wanted} processes, but {world_size} work together; use --config_file "
-            "accelerate_config.yaml (distributed_type: MULTI_GPU, also on a CPU) and --num_processes"
+            f"the launch asked for {wanted} processes, but {world_size} work together; use `accelerate launch "
+            f"--config_file accelerate_config.yaml --num_processes {wanted} ...`, whose MULTI_GPU also serves CPUs"
         )
 
 

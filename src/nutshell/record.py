@@ -68,10 +68,9 @@ def writing(folder: Path) -> Iterator[None]:
         if refused and error.errno not in FULL:
             raise UserError(f"{place}: cannot be used: {error.strerror}") from None
         reason = error.strerror if refused else "the disk did not take all of it, as when it is full"
-        free = shutil.disk_usage(next(p for p in (place, *place.absolute().parents) if p.exists())).free
         raise UserError(
-            f"{place}: cannot be written: {reason} ({free / 1e6:,.0f} MB are free there). What was whole before is "
-            "kept: make room, and give the same command again"
+            f"{place}: cannot be written: {reason}. What was whole before is kept: make room, and give the same "
+            "command again"
         ) from None
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from filelock import FileLock, Timeout
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -104,8 +104,12 @@ def _run_seed(experiment: Experiment, seed: int, folder: Path, read: dict[str, s
             _check_folder(folder, resolved, force)
         args = _arguments(experiment, seed, folder)
         launch.check(args.world_size, torch.accelerator.is_available())
+        began = provenance.begin()
+        _check_alike(experiment.resolved(seed) | {"commit": began["commit"]})
         launched = {"processes": args.world_size, "mixed_precision": args.mixed_precision}
         resume = None
+        if not _lock(folder).exists():
+            raise UserError(f"{folder}: is another one on this machine than on the main one; all need the same files")
         if not force:
             complete, name = _agreed(_found, folder, launched)
             if complete:
@@ -115,7 +119,6 @@ def _run_seed(experiment: Experiment, seed: int, folder: Path, read: dict[str, s
         origin = f"resuming from {resume.name}" if resume else "from the start"
         where = f"{provenance.device_name(args)}, {launched['mixed_precision'].replace('no', 'fp32')}"
         logger.info("%s: seed %d, %s, on %s", experiment.place, seed, origin, where)
-        began = provenance.begin()
         record = Record({**resolved, "launch": launched}, force)
         results = TASKS[experiment.task](experiment, args, resume, record)
         if is_main():
@@ -139,12 +142,35 @@ def _found(folder: Path, launched: dict[str, Any]) -> tuple[bool, str | None]:
     checkpoints.clear(folder)
     newest = checkpoints.newest(folder)
     if newest and (held := _held(folder).get("launch", launched)) != launched:
-        raise UserError(f"{folder}: was begun with {held}, this launch has {launched}; launch it alike, or --force")
+        raise UserError(
+            f"{folder}: was begun with {_launch(held)}, this launch has {_launch(launched)}: launch it alike, choose "
+            "another --output, or discard what it holds with --force"
+        )
     for checkpoint in checkpoints.found(folder):
         if not checkpoints.is_whole(checkpoint):
             logger.info("%s: files are missing or cut short; passed over and removed", checkpoint)
             checkpoints.remove(checkpoint)
     return False, newest and newest.name
+
+
+def _launch(launched: dict[str, Any]) -> str:
+    count = launched["processes"]
+    return f"{count} process{'es' * (count > 1)} in {launched['mixed_precision'].replace('no', 'fp32')}"
+
+
+def _check_alike(view: dict[str, Any]) -> None:
+    """Each process has read its own files.
+
+    Raises:
+        UserError: If they are not the main process's.
+    """
+    views = [dict(_flat(view)) for view in gather_object([view])]
+    for rank, other in enumerate(views):
+        if keys := sorted(key for key in other | views[0] if other.get(key) != views[0].get(key)):
+            raise UserError(
+                f"process {rank} has another experiment or code than the main process, {', '.join(keys)} differ: give "
+                "every machine the same command and the same files"
+            )
 
 
 def _agreed(look, *words) -> Any:
@@ -262,13 +288,17 @@ def _check_folder(folder: Path, resolved: dict[str, Any], force: bool) -> None:
         )
 
 
+def _lock(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.lock")
+
+
 @contextlib.contextmanager
 def _only_one(folder: Path) -> Iterator[None]:
     """Holds the folder's lock on the main process; the system drops it with the process, however it ends."""
     if not is_main():
         yield
         return
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0)  # the file stays: removing it would race
+    lock = FileLock(_lock(folder), timeout=0)  # the file stays: removing it would race
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()

@@ -68,6 +68,11 @@ class ExactTrainer(Trainer):
         self.evaluation_seconds += time.monotonic() - began
         return found
 
+    def log(self, logs, *args, **kwargs):
+        """Stock, without the mean loss at the end: it is one process's, and only since the resume."""
+        logs.pop("train_loss", None)
+        super().log(logs, *args, **kwargs)
+
     def evaluation_loop(self, *args, **kwargs):
         """Stock, within one autocast: the weights are cast once, and not anew for each batch."""
         interruption.shield(True)

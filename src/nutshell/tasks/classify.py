@@ -35,6 +35,11 @@ class ClassifyTrainer(ExactTrainer):
         smoothing = self.args.label_smoothing_factor
         return cross_entropy(outputs.logits, labels, reduction="sum", label_smoothing=smoothing) / count
 
+    def prediction_step(self, *args, **kwargs):
+        """Stock, but without a loss: stock's is a mean of batches' means, in which what fills the last batches up on
+        several processes counts; `compute_metrics` has the examples'."""
+        return None, *super().prediction_step(*args, **kwargs)[1:]
+
     def ghost(self, row):
         """Without a label."""
         return {**row, "labels": PADDING}
@@ -91,7 +96,7 @@ def classify(experiment: Classify, args: TrainingArguments, resume: Path | None,
         train_dataset=tokenized["train"],
         eval_dataset=tokenized.get("validation"),
         processing_class=tokenizer,
-        compute_metrics=lambda result: metrics.classification(names, *_classes(result)),
+        compute_metrics=lambda result: _figures(names, *_classes(result)),
         callbacks=[record],
     )
     progress.install(trainer)
@@ -123,6 +128,11 @@ def classify(experiment: Classify, args: TrainingArguments, resume: Path | None,
         "evaluation": evaluation_speed(result, len(part), sum(part["length"])),
         "training": training.speed(trainer, len(parts.train), sum(tokenized["train"]["length"])),
     }
+
+
+def _figures(names, predicted, labels, nats) -> dict[str, float]:
+    """What is logged of an evaluation: the data set's metrics, and the loss in nats per example."""
+    return {**metrics.classification(names, predicted, labels, nats), "loss": float(nats.mean())}
 
 
 def _by_length(part: datasets.Dataset) -> datasets.Dataset:
