@@ -33,5 +33,5 @@ lint: install  ## ruff check and format
 results: install  ## write README.md's results table from experiments/results/
 	$(BIN)/python -m nutshell.report README.md experiments/results
 
-bench: install  ## speed beside the stock recipe, into experiments/benchmarks/results/: an hour on two idle cores
+bench: install  ## speed beside the stock recipe, into experiments/benchmarks/results/: 40 minutes on two idle cores
 	$(BIN)/python experiments/benchmarks/throughput.py
