@@ -160,12 +160,11 @@ def test_sigterm_ends_with_143_and_its_workers_live_that_long(write, tmp_path):
 def test_a_mistake_ends_two_processes_at_once(uninterrupted):
     """The main process finds it while the other waits to be connected."""
     file, output = uninterrupted
-    began = time.monotonic()
     command = [*LAUNCH, "--num_processes", "2", "-m", "nutshell", "run", file, "training.max_steps=61"]
     process = start(command, "--output", output)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=120)
     assert process.returncode != 0 and "holds another experiment; training.max_steps differ" in err
-    assert time.monotonic() - began < 25  # the launcher's patience alone is 30
+    assert "forcefully exiting" not in err  # after the launcher's 30 s of patience
 
 
 @pytest.mark.parametrize("processes", [1, 2])
