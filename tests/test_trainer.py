@@ -18,6 +18,7 @@ from nutshell.tasks.language_model import LanguageModelTrainer
 from nutshell.trainer import ExactTrainer
 from tests.conftest import SMALL_YAML, TEXT_YAML
 
+SLOW = pytest.mark.slow  # the same paths, other moments
 STEPS = SMALL_YAML.replace(
     "max_steps: 2", "max_steps: 18, learning_rate: 1e-3, logging_steps: 1, train_sampling_strategy: group_by_length"
 )  # 48 examples, 12 steps an epoch
@@ -90,14 +91,16 @@ def history(seed) -> list:
     [
         (EPOCHS, "step 5", "checkpoint-5"),  # in the middle of an epoch
         (EPOCHS, "step 12", "checkpoint-12"),  # its evaluation and saving are then still made
-        (EPOCHS, "step 18", "checkpoint-18"),  # the last
+        pytest.param(EPOCHS, "step 18", "checkpoint-18", marks=SLOW),  # the last
         (EPOCHS, "batch 1", "checkpoint-12"),  # in the evaluation after an epoch
-        (EPOCHS, "batch 3", "checkpoint-18"),  # in the final pass
-        (EPOCHS, "save 1", "checkpoint-12"),
-        (BEST, "batch 1", "checkpoint-12"),
-        (BEST, "batch 3", "checkpoint-12"),
+        pytest.param(EPOCHS, "batch 3", "checkpoint-18", marks=SLOW),  # in the final pass
+        pytest.param(EPOCHS, "save 1", "checkpoint-12", marks=SLOW),
+        pytest.param(BEST, "batch 1", "checkpoint-12", marks=SLOW),
+        pytest.param(BEST, "batch 3", "checkpoint-12", marks=SLOW),
         (BEST, "batch 5", "checkpoint-18"),  # in the evaluation after the last step, which chooses
-        (BEST, "batch 8", "checkpoint-18"),  # in the final pass, with another checkpoint's weights
+        pytest.param(
+            BEST, "batch 8", "checkpoint-18", marks=SLOW
+        ),  # in the final pass, with another checkpoint's weights
         (NEVER, "step 7", "checkpoint-7"),
         (NEVER, "batch 3", "checkpoint-18"),
     ],
@@ -127,7 +130,10 @@ def test_sigterm_saves_and_the_same_command_goes_on(text, moment, left, write, n
     assert {path.name for path in checkpoints.found(seed)} - {left} <= kept
 
 
-@pytest.mark.parametrize(("moment", "left"), [("step 2", 2), ("batch 1", 3), ("batch 4", 6), ("batch 5", 8)])
+@pytest.mark.parametrize(
+    ("moment", "left"),
+    [pytest.param("step 2", 2, marks=SLOW), ("batch 1", 3), pytest.param("batch 4", 6, marks=SLOW), ("batch 5", 8)],
+)
 def test_a_language_model_goes_on_with_its_samples(moment, left, run, write, nutshell, tmp_path, monkeypatch):
     text = TEXT_YAML.replace("max_steps: 2", "max_steps: 8, learning_rate: 1e-2, logging_steps: 1, save_strategy: 'no'")
     text = text.replace("eval_strategy: epoch", "eval_strategy: steps, eval_steps: 3")
@@ -158,7 +164,7 @@ def test_sigterm_before_the_first_step(write, nutshell, tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "outputs/finetune/pairs/seed-13").glob("checkpoint*")] == ["checkpoint-1"]
 
 
-@pytest.mark.parametrize("moment", ["step 3", "batch 4"])
+@pytest.mark.parametrize("moment", [pytest.param("step 3", marks=SLOW), "batch 4"])
 def test_the_last_weights_are_measured_unless_the_best_are_wanted(moment, run, write, nutshell, tmp_path, monkeypatch):
     """A metric for the best is stated, but not load_best_model_at_end; an evaluation stands before the first step."""
     text = BEST.replace("load_best_model_at_end: true", "eval_on_start: true")
@@ -270,7 +276,7 @@ def test_other_faults_keep_their_traceback(write, nutshell, monkeypatch):
         nutshell("run", write(STEPS))
 
 
-@pytest.mark.parametrize("batches", [(7, 2), (4, 4), (1, 14)])
+@pytest.mark.parametrize("batches", [(7, 2), pytest.param((4, 4), marks=SLOW), pytest.param((1, 14), marks=SLOW)])
 def test_uneven_batches_of_a_step_weigh_by_their_examples(batches, run):
     """48 examples in steps of 14 or 16: the last step has 6 or all; its batches of 4 are 4 and 2."""
     curves = []
