@@ -92,7 +92,7 @@ def history(seed) -> list:
         (EPOCHS, "step 5", "checkpoint-5"),  # in the middle of an epoch
         (EPOCHS, "step 12", "checkpoint-12"),  # its evaluation and saving are then still made
         pytest.param(EPOCHS, "step 18", "checkpoint-18", marks=SLOW),  # the last
-        (EPOCHS, "batch 1", "checkpoint-12"),  # in the evaluation after an epoch
+        pytest.param(EPOCHS, "batch 1", "checkpoint-12", marks=SLOW),  # in the evaluation after an epoch
         pytest.param(EPOCHS, "batch 3", "checkpoint-18", marks=SLOW),  # in the final pass
         pytest.param(EPOCHS, "save 1", "checkpoint-12", marks=SLOW),
         pytest.param(BEST, "batch 1", "checkpoint-12", marks=SLOW),
@@ -101,7 +101,7 @@ def history(seed) -> list:
         pytest.param(
             BEST, "batch 8", "checkpoint-18", marks=SLOW
         ),  # in the final pass, with another checkpoint's weights
-        (NEVER, "step 7", "checkpoint-7"),
+        pytest.param(NEVER, "step 7", "checkpoint-7", marks=SLOW),
         (NEVER, "batch 3", "checkpoint-18"),
     ],
 )
@@ -178,6 +178,7 @@ def test_the_last_weights_are_measured_unless_the_best_are_wanted(moment, run, w
     assert weights(seed) == weights(whole) and history(seed) == history(whole)
 
 
+@SLOW
 def test_a_run_that_was_moved_finds_its_best(run, write, nutshell, tmp_path, monkeypatch):
     whole = run(BEST, "whole")
     terminate_at("step 14", monkeypatch)
