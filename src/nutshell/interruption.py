@@ -10,12 +10,12 @@ class Terminated(BaseException):
 
 
 class _Signal:
-    """Whether the end was asked for, and whether training is under way, which then saves before it ends."""
+    """Whether the end was asked for, whether training is under way, which then saves before it ends, and whether
+    this process listens in training alone."""
 
     asked = False
     training = False
-    listening = False
-    always = True
+    only_in_training = False
 
 
 def listen(main: bool) -> None:
@@ -27,7 +27,7 @@ def listen(main: bool) -> None:
             a connection that was never made, where Python runs no handler.
     """
     _Signal.asked = _Signal.training = False
-    _Signal.listening, _Signal.always = True, main
+    _Signal.only_in_training = not main
     if main:
         signal.signal(signal.SIGTERM, _received)
 
@@ -53,5 +53,5 @@ def training(under_way: bool) -> None:
     """Says whether there is something to save, from the first step until the run's figures are written."""
     _Signal.training = under_way
     shield(False)
-    if _Signal.listening and not _Signal.always:
+    if _Signal.only_in_training:
         signal.signal(signal.SIGTERM, _received if under_way else signal.SIG_DFL)

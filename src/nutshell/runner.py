@@ -14,14 +14,11 @@ from typing import Any
 
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
-from filelock import FileLock, Timeout
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 from scipy import stats
 from transformers import TrainingArguments
 from transformers.utils import logging as transformers_logging
 
-from nutshell import checkpoints, interruption, launch, provenance
+from nutshell import checkpoints, folders, interruption, launch, provenance
 from nutshell.experiment import LostProcess, UserError
 from nutshell.launch import is_main
 from nutshell.record import Record, write_json, writing
@@ -29,8 +26,6 @@ from nutshell.schema import Experiment
 from nutshell.tasks import TASKS
 
 logger = logging.getLogger("nutshell")
-
-NOT_THE_QUESTION = {"reference", "launch"}  # may differ without making the results another experiment's
 
 
 def run(experiment: Experiment, output: Path, force: bool = False) -> dict[str, Any] | None:
@@ -55,7 +50,7 @@ def run(experiment: Experiment, output: Path, force: bool = False) -> dict[str, 
     if is_main():
         read = provenance.digests(experiment)
         for seed in experiment.seeds:  # before hours are spent on the first
-            _check_folder(home / f"seed-{seed}", experiment.resolved(seed) | {"read": read}, force)
+            folders.check(home / f"seed-{seed}", experiment.resolved(seed) | {"read": read}, force)
     for seed in experiment.seeds:
         if interruption.asked():
             raise interruption.Terminated
@@ -66,9 +61,7 @@ def run(experiment: Experiment, output: Path, force: bool = False) -> dict[str, 
         except RuntimeError as error:
             if launch.processes() == 1 or not _of_a_connection(error):
                 raise
-            time.sleep(
-                2
-            )  # so that the launcher sees the other one's end first, and does not name this one as the cause
+            time.sleep(2)  # the launcher sees the other one's end first, and does not name this one as the cause
             raise LostProcess(
                 f"rank {os.environ['RANK']} lost another process of this launch ({str(error).splitlines()[0]}). Which "
                 "one failed first stands in the launchers' reports; the same command goes on from the newest checkpoint"
@@ -99,16 +92,16 @@ def _of_a_connection(error: RuntimeError) -> bool:
 def _run_seed(experiment: Experiment, seed: int, folder: Path, read: dict[str, str], force: bool) -> None:
     """One seed, from whatever its folder holds to a complete one with metrics.json."""
     resolved = experiment.resolved(seed) | {"read": read}
-    with _only_one(folder):
+    with folders.only_one(folder):
         if is_main():
-            _check_folder(folder, resolved, force)
+            folders.check(folder, resolved, force)
         args = _arguments(experiment, seed, folder)
         launch.check(args.world_size, torch.accelerator.is_available())
         began = provenance.begin()
         _check_alike(experiment.resolved(seed) | {"commit": began["commit"]})
         launched = {"processes": args.world_size, "mixed_precision": args.mixed_precision}
         resume = None
-        if not _lock(folder).exists():
+        if not folders.lock(folder).exists():
             raise UserError(f"{folder}: is another one on this machine than on the main one; all need the same files")
         if not force:
             complete, name = _agreed(_found, folder, launched)
@@ -141,7 +134,7 @@ def _found(folder: Path, launched: dict[str, Any]) -> tuple[bool, str | None]:
         return True, None
     checkpoints.clear(folder)
     newest = checkpoints.newest(folder)
-    if newest and (held := _held(folder).get("launch", launched)) != launched:
+    if newest and (held := folders.held(folder).get("launch", launched)) != launched:
         raise UserError(
             f"{folder}: was begun with {_launch(held)}, this launch has {_launch(launched)}: launch it alike, choose "
             "another --output, or discard what it holds with --force"
@@ -164,9 +157,9 @@ def _check_alike(view: dict[str, Any]) -> None:
     Raises:
         UserError: If they are not the main process's.
     """
-    views = [dict(_flat(view)) for view in gather_object([view])]
+    views = [dict(folders.flat(view)) for view in gather_object([view])]
     for rank, other in enumerate(views):
-        if keys := sorted(key for key in other | views[0] if other.get(key) != views[0].get(key)):
+        if keys := folders.unequal(other, views[0]):
             raise UserError(
                 f"process {rank} has another experiment or code than the main process, {', '.join(keys)} differ: give "
                 "every machine the same command and the same files"
@@ -193,7 +186,7 @@ def summarize(experiment: Experiment, home: Path, read: dict[str, str]) -> dict[
     for folder in home.glob("seed-*"):
         if (match := re.fullmatch(r"seed-(\d+)", folder.name)) and (folder / "metrics.json").exists():
             seed = int(match[1])
-            if not differences(folder, experiment.resolved(seed) | {"read": read}):
+            if not folders.differences(folder, experiment.resolved(seed) | {"read": read}):
                 runs[seed] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     runs = dict(sorted(runs.items()))
     first = next(iter(runs.values()))
@@ -242,74 +235,6 @@ def summarize(experiment: Experiment, home: Path, read: dict[str, str]) -> dict[
 
 def _listed(values: Iterator[Any]) -> str:
     return ", ".join(dict.fromkeys(map(str, values)))
-
-
-def differences(folder: Path, resolved: dict[str, Any]) -> list[str]:
-    """The dotted keys in which the experiment that a folder holds differs from this one; a file that it read and that
-    is gone is no difference."""
-    ours, theirs = (
-        {key: value for key, value in _flat(tree) if key.split(".")[0] not in NOT_THE_QUESTION}
-        for tree in (resolved, _held(folder))
-    )
-    keys = {key for key in ours | theirs if key in ours or not key.startswith("read.")}
-    return sorted(key for key in keys if ours.get(key) != theirs.get(key))
-
-
-def _held(folder: Path) -> dict[str, Any]:
-    """The experiment that a folder holds."""
-    file = folder / "experiment.yaml"
-    try:
-        held = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError):
-        held = None
-    if not isinstance(held, dict):
-        raise UserError(f"{file}: cannot be read as an experiment; choose another --output, or remove the folder")
-    return held
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _check_folder(folder: Path, resolved: dict[str, Any], force: bool) -> None:
-    if not folder.exists() or not any(folder.iterdir()):
-        return
-    if not (folder / "experiment.yaml").exists():
-        raise UserError(f"{folder}: holds files that no run has written; choose another --output")
-    keys = [] if force else differences(folder, resolved)
-    if keys:
-        raise UserError(
-            f"{folder}: holds another experiment; {', '.join(keys)} differ. Choose another --output, or discard those "
-            "results with --force"
-        )
-
-
-def _lock(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.lock")
-
-
-@contextlib.contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock on the main process; the system drops it with the process, however it ends."""
-    if not is_main():
-        yield
-        return
-    lock = FileLock(_lock(folder), timeout=0)  # the file stays: removing it would race
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise UserError(f"{folder}: another process is running in it") from None
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --output") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _arguments(experiment: Experiment, seed: int, folder: Path) -> TrainingArguments:

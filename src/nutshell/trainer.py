@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,14 @@ class ExactTrainer(Trainer):
     - A SIGTERM ends training at the next step or batch, on all processes at the same one, with a checkpoint.
     """
 
+    ghost: Callable[[Any], Any]  # of a task that trains: makes of an example one of its shape that costs nothing
+
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.add_callback(_Watch(self))
         self.evaluation_seconds = 0.0  # with all that callbacks do then
         self.still_to_do: list[str] = []  # "evaluate", "save": at the step that is resumed from
         self._last_step = self.saved_step = self.evened = None
-
-    def ghost(self, row: Any) -> Any:
-        """A training example of this shape that costs nothing."""
-        raise NotImplementedError
 
     def order(self) -> torch.utils.data.Sampler[int]:
         """The order of the training examples: a function of seed and epoch alone."""
