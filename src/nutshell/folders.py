@@ -52,7 +52,7 @@ def flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def check(folder: Path, resolved: dict[str, Any], force: bool) -> None:
-    """Whether a run of this experiment may use the folder.
+    """Passes a folder that a run of this experiment may use.
 
     Raises:
         UserError: If it holds another experiment, unless that is to be discarded, or what no run has written.
