@@ -31,7 +31,7 @@ lint: install  ## ruff check and format
 	$(BIN)/ruff format --check .
 
 results: install  ## write README.md's results table from experiments/results/
-	$(BIN)/python -m nutshell.report README.md experiments/results
+	$(BIN)/python -m nutshell.report.tables README.md experiments/results
 
 bench: install  ## speed beside the stock recipe, into experiments/benchmarks/results/: 40 minutes on two idle cores
 	$(BIN)/python experiments/benchmarks/throughput.py

@@ -9,6 +9,7 @@ from pathlib import Path
 # Before anything imports huggingface_hub, which reads it once.
 DATA = os.environ.pop("NUTSHELL_DATA", None)
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="nutshell-tests-")
+os.environ["WANDB_MODE"] = "disabled"  # but where tracking is what is tested
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models; two threads on a busy machine wait for each other
 
 import pytest

@@ -9,7 +9,7 @@ import arithmetic
 import pytest
 import throughput
 
-from nutshell import report
+from nutshell.report import tables as report
 from tests.conftest import ROOT
 
 SCRIPT = ROOT / "experiments" / "benchmarks" / "throughput.py"

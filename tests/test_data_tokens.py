@@ -54,7 +54,7 @@ def test_encoding_is_the_stock_tokenizers(name):
     stock = AutoTokenizer.from_pretrained(MINILM)
     for limit in (512, 30):
         expected = stock(*[list(column) for column in zip(*part.texts, strict=True)], truncation=True, max_length=limit)
-        for number, (input_ids, token_type_ids) in enumerate(tokens.encode(part, tokenizer, limit, "head")):
+        for number, (input_ids, token_type_ids, _) in enumerate(tokens.encode(part, tokenizer, limit, "head")):
             assert len(input_ids) <= limit
             if limit == 512 or name == "sample_reviews":
                 assert input_ids == expected["input_ids"][number]

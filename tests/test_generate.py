@@ -8,9 +8,9 @@ import torch
 from transformers import GenerationConfig
 
 from nutshell import generation_keys, models
+from nutshell.files import read_lines
 from nutshell.metrics import distinct, repetition
 from nutshell.models.language import Draw
-from nutshell.record import read_lines
 from tests.conftest import PROMPTS_YAML
 
 SAMPLED = PROMPTS_YAML.replace("max_new_tokens: 8", "max_new_tokens: 8, do_sample: true") + "samples_per_prompt: 3\n"

@@ -40,10 +40,6 @@ def test_no_positive_at_all():
     assert metrics.intervals(["f1"], nothing, nothing, NATS[:5]) == {"f1": [0.0, 0.0]}
 
 
-def test_the_bootstrapped_statistic_is_the_metric():
-    assert metrics._f1(PREDICTED.astype(float), LABELS.astype(float)) == pytest.approx(f1_score(LABELS, PREDICTED))
-
-
 def test_intervals():
     """Around the value; for accuracy as wide as the normal approximation says; the same every time."""
     values = metrics.classification(NAMES, PREDICTED, LABELS, NATS)

@@ -7,7 +7,7 @@ import shlex
 from nutshell import cli
 from nutshell.data import sources
 from nutshell.experiment import load
-from nutshell.report import cells, renewed, tables
+from nutshell.report.tables import cells, renewed, tables
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -35,6 +35,7 @@ def test_what_a_run_leaves_behind(write, nutshell, result, tmp_path):
     found = result()
     held = YAML(typ="safe").load(folder / "experiment.yaml")
     assert held.pop("launch") == {"processes": 1, "mixed_precision": "no"}
+    assert held.pop("command").startswith("nutshell run ")
     assert held.pop("read") == found["read"] and set(found["read"]) == {"model", "data"}
     assert held == found["experiment"]
     assert found["evaluated_on"]["part"] == "test" and not found["evaluated_on"]["chose"]

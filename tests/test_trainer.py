@@ -12,7 +12,7 @@ import torch
 from nutshell import checkpoints, cli, interruption, launch, runner
 from nutshell.data.batches import GHOST, Evened, LengthGroupedSampler, WithGhosts
 from nutshell.experiment import UserError
-from nutshell.record import read_lines
+from nutshell.files import read_lines
 from nutshell.tasks.classify import ClassifyTrainer
 from nutshell.tasks.language_model import LanguageModelTrainer
 from nutshell.trainer import ExactTrainer

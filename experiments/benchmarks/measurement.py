@@ -32,9 +32,9 @@ from transformers import (
 from nutshell import launch, runner
 from nutshell.data import blocks, prepared, vocabularies
 from nutshell.experiment import UserError, load
+from nutshell.files import read_lines
 from nutshell.generation import requests
 from nutshell.provenance import peak_memory_bytes
-from nutshell.record import read_lines
 
 IGNORED = -100  # a label that costs nothing
 
@@ -183,7 +183,7 @@ def nutshell(task: dict[str, Any], folder: Path) -> tuple[dict[str, Any], list[f
         steps = math.ceil(len(windows) / launch.training(experiment)["per_device_train_batch_size"])
         overrides.append(f"training.max_steps={steps}")
     experiment = load(task["file"], overrides)
-    runner.run(experiment, folder)
+    runner.run(experiment, folder, track=False)
     seed = folder / experiment.place / f"seed-{task['seed']}"
     metrics = json.loads((seed / "metrics.json").read_text(encoding="utf-8"))
     state = seed / "trainer_state.json"

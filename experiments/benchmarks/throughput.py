@@ -32,8 +32,8 @@ from workloads import EXPERIMENTS, SEEDS, Task, Workloads
 
 from nutshell import provenance
 from nutshell.experiment import UserError
-from nutshell.record import write_json
-from nutshell.report import SPEED, speed_rows
+from nutshell.files import write_json
+from nutshell.report.tables import SPEED, speed_rows
 
 HERE = Path(__file__).parent
 FSDP = EXPERIMENTS / "hardware" / "fsdp.yaml"

@@ -10,7 +10,7 @@ import torch
 from nutshell import models
 from nutshell.data import documents, sources, vocabularies
 from nutshell.data.datasets import DATASETS
-from nutshell.record import write_lines
+from nutshell.files import write_lines
 from nutshell.schema import Checkpoint, LabelledData, TextData
 
 EXPERIMENTS = Path(__file__).parents[1]

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from nutshell.record import write_json
+from nutshell.files import write_json
 
 CONTENT = "checkpoint.json"  # written last: the size of each file, and what was cut short at this step
 

@@ -1,4 +1,4 @@
-"""`nutshell run` and `nutshell show`: arguments and printing, nothing else."""
+"""The command line: `nutshell run`, `show`, `report`, `compare`."""
 
 import argparse
 import logging
@@ -7,7 +7,8 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nutshell import interruption, launch
@@ -20,9 +21,10 @@ examples:
   nutshell run experiments/finetune/mrpc.yaml training.num_train_epochs=1 --seed 7
   nutshell run experiments/quickstart/language_model.yaml experiments/quickstart/prompts.yaml
   nutshell show experiments/finetune/imdb.yaml data.max_tokens=256
+  nutshell report outputs/quickstart
+  nutshell compare outputs/finetune/mrpc outputs/finetune/mrpc_minilm
   accelerate launch --config_file accelerate_config.yaml -m nutshell run experiments/finetune/mrpc.yaml
 """
-MOST_SAMPLES = 24  # printed; samples.jsonl has all
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,9 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.command == "run":
             interruption.listen(rank == 0)
             _run(_experiments(arguments), arguments)
+        elif rank == 0 and arguments.command == "show":
+            _show(_experiments(arguments), arguments)
         elif rank == 0:
-            for experiment in _experiments(arguments):
-                _show(experiment, arguments)
+            {"report": _report, "compare": _compare}[arguments.command](arguments)
     except UserError as error:
         if local_rank:  # once on each machine: if the first process fails too, the launcher ends this one meanwhile
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -73,7 +76,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments, rest = parser.parse_known_args(argv)
     if options := [word for word in rest if word.startswith("-")]:
         parser.error(f"unrecognized arguments: {' '.join(options)}")
-    arguments.words += rest
+    if arguments.command in ("run", "show"):
+        arguments.words += rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     return arguments
 
 
@@ -98,6 +104,17 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--output", type=Path, default=Path("outputs"), metavar="DIR", help="root of all results")
         if name == "run":
             command.add_argument("--force", action="store_true", help="discard what the seeds' folders hold")
+            command.add_argument(
+                "--no-track", action="store_true", help="nothing on Weights & Biases, not even off line"
+            )
+    purpose = "one page of results, with curves, intervals, errors and samples"
+    command = commands.add_parser("report", help=purpose, description=purpose)
+    command.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="with runs in it; default: outputs")
+    command.add_argument("--output", type=Path, metavar="FILE", help="default: report.html; markdown: the terminal")
+    command.add_argument("--format", choices=("html", "markdown"), default="html", help="markdown: the table alone")
+    purpose = "whether one experiment, or seed, beats another on the same examples"
+    command = commands.add_parser("compare", help=purpose, description=purpose)
+    command.add_argument("runs", nargs=2, type=Path, metavar="RUN", help="an experiment's folder, or a seed's")
     return parser
 
 
@@ -126,84 +143,62 @@ def _experiments(arguments: argparse.Namespace) -> list[Experiment]:
 
 
 def _run(experiments: list[Experiment], arguments: argparse.Namespace) -> None:
-    from nutshell import runner
+    from nutshell import runner, terminal
 
     for experiment in experiments:
-        summary = runner.run(experiment, arguments.output, arguments.force)
+        summary = runner.run(experiment, arguments.output, arguments.force, not arguments.no_track)
         if summary:
-            _print_summary(summary, arguments.output)
+            terminal.print_summary(summary, arguments.output)
     runner.end()
 
 
-def _print_summary(summary: dict, output: Path) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def _show(experiments: list[Experiment], arguments: argparse.Namespace) -> None:
+    from nutshell import terminal
 
-    from nutshell.report import cells
-
-    seeds = ", ".join(map(str, summary["seeds"]))
-    beside = []
-    if packed := summary.get("compressors"):
-        rates = ", ".join(f"{name} {bits:.4f}" for name, bits in packed.items())
-        beside = [f"bits per byte of the same text: {rates}"]
-    table = Table(
-        title=f"{summary['experiment']}  seed{'s' * (len(summary['seeds']) > 1)} {seeds}",
-        caption="\n".join([summary["evaluated_on"]["text"], *beside, str(output / summary["experiment"])]),
-    )
-    for column in ("metric", "value", "95 % interval", "reference band", ""):
-        table.add_column(column, justify="left" if column in ("metric", "") else "right")
-    for row in cells(summary):
-        table.add_row(*row)
-    console = Console(width=None if sys.stdout.isatty() else 110)
-    if summary["resolved"]["task"] == "generate":
-        _print_samples(output / summary["experiment"] / f"seed-{summary['seeds'][0]}" / "samples.jsonl", console)
-    console.print(table)
+    for experiment in experiments:
+        terminal.print_experiment(experiment, arguments.output)
 
 
-def _print_samples(file: Path, console) -> None:
-    """The first seed's continuations, their blank lines drawn together: `prompt|what follows it`, and how it came
-    about."""
-    from rich.text import Text
+def _report(arguments: argparse.Namespace) -> None:
+    from nutshell import results
+    from nutshell.files import write_text, writing
 
-    from nutshell.record import read_lines
+    found = results.experiments(results.find(arguments.folders or [Path("outputs")]))
+    if arguments.format == "markdown":
+        from nutshell.report import tables
 
-    for number, row in enumerate(read_lines(file)):
-        if number == MOST_SAMPLES:
-            console.print(f"... the rest is in {file}\n", highlight=False)
-            break
-        how = "greedy" if row["sample"] is None else f"sample {row['sample'] + 1}"
-        cost = "" if row["mean_nats"] is None else f", {row['mean_nats']:.2f} nats per token"
-        console.print(Text(f"{how}, {row['tokens']} tokens{cost}, {row['ended']}", style="dim"))
-        text = re.sub(r"\n{3,}", "\n\n", row["continuation"].rstrip())
-        console.print(Text.assemble((row["prompt"], "bold"), ("|", "dim"), text, "\n"))
+        text = tables.markdown([experiment.summary for experiment in found if experiment.summary]) + "\n"
+        if arguments.output is None:
+            print(text, end="")
+            return
+    else:
+        from nutshell.report import page
 
-
-def _show(experiment: Experiment, arguments: argparse.Namespace) -> None:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.comments import CommentedMap
-
-    from nutshell.data.datasets import DATASETS, TEXTS
-    from nutshell.plan import plan
-
-    shown = {
-        key: CommentedMap(value) if isinstance(value, dict) else value for key, value in experiment.resolved().items()
+        text = page.render(found)
+    file = arguments.output or Path("report.html")
+    if file.is_dir() or not file.parent.is_dir():
+        raise UserError(f"{file}: {'is a folder' if file.is_dir() else 'its folder is not there'}; name a file")
+    with writing(file):
+        write_text(file, text)
+    runs = [run for experiment in found for run in experiment.runs]
+    states = {
+        state: sum(run.state == state for run in runs) for state in ("complete", "unfinished", "failed", "unreadable")
     }
-    shown["training"] = CommentedMap(launch.training(experiment))
-    for key in shown["training"].keys() - experiment.training.keys():
-        shown["training"].yaml_add_eol_comment("of global_batch_size, by this launch", key)
-    fallbacks = {"training": experiment.training_defaults()}
-    data = getattr(experiment, "data", None)
-    if data and not data.path and not os.environ.get("NUTSHELL_DATA"):
-        fallbacks["data"] = {"revision": (DATASETS if experiment.task == "classify" else TEXTS)[data.name].revision}
-    for block, defaults in fallbacks.items():
-        for key, value in defaults.items():
-            if shown[block].get(key) is None:
-                shown[block][key] = value
-                shown[block].yaml_add_eol_comment("default", key)
-    yaml = YAML()
-    yaml.representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
-    yaml.dump(shown, sys.stdout)
-    for seed in experiment.seeds:
-        print(f"# results:  {arguments.output / experiment.place / f'seed-{seed}'}")
-    for line in plan(experiment):
-        print(f"# {line}")
+    print(f"{file}: {len(runs)} runs, {', '.join(f'{count} {state}' for state, count in states.items() if count)}")
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from nutshell import comparison, results, terminal
+
+    both = []
+    for folder in arguments.runs:
+        found = results.experiments(results.find([folder]))
+        if len(found) > 1:
+            raise UserError(f"{folder}: holds {len(found)} experiments; name one of {_some(e.label for e in found)}")
+        both.append(replace(found[0], label=str(folder)))
+    terminal.print_comparison(comparison.compare(*both))
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:5]) + f" and {len(names) - 5} more" * (len(names) > 5)

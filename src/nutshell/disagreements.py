@@ -49,6 +49,7 @@ def disagreements(plain: dict[str, Any]) -> Iterator[Problem]:
                 "generation.num_beams: beams and do_sample together draw for the whole batch at once, so that a text "
                 "would depend on what else is in it: state one of them",
             )
+    yield from _pushed(plain, given["training"])
     if directions:
         yield from _reference(given["reference"], plain, directions)
         yield from _best(given["training"], directions)
@@ -162,6 +163,22 @@ def _reference(reference: dict, plain: dict, directions: dict) -> Iterator[Probl
             )
         if isinstance(band, list) and all(isinstance(n, int | float) for n in band) and band != sorted(band):
             yield ("reference", name), f"reference.{name}: a band is [lowest, highest], not {band}"
+
+
+def _pushed(plain: dict, training: dict) -> Iterator[Problem]:
+    if training.get("push_to_hub") is True:
+        path = ("training", "push_to_hub")
+        if "hub_model_id" not in training:
+            yield path, "training.hub_model_id is missing: which repository to push to, owner/name"
+        if isinstance(plain.get("seeds"), list) and len(plain["seeds"]) > 1:
+            yield (
+                path,
+                "training.push_to_hub: several seeds would overwrite one another there; state one, as --seed does",
+            )
+    else:
+        for key in ("hub_model_id", "hub_strategy", "hub_private_repo", "hub_revision"):
+            if key in training:
+                yield ("training", key), f"training.{key}: nothing is pushed without training.push_to_hub: true"
 
 
 def _best(training: dict, directions: dict) -> Iterator[Problem]:

@@ -53,7 +53,7 @@ def load(file: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     problems = [f"{_place(path, places, file)}: {problem}" for path, problem in disagreements(plain)]
     try:
         experiment = kind.model_validate(plain)
-        experiment._file = file
+        experiment._file, experiment._overrides = file, [word for word in overrides if not word.startswith("seeds=")]
     except ValidationError as error:
         problems = [_explain(detail, kind, plain, places, file) for detail in error.errors()] + problems
     if problems:

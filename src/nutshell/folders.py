@@ -12,7 +12,7 @@ from ruamel.yaml.error import YAMLError
 from nutshell.experiment import UserError
 from nutshell.launch import is_main
 
-NOT_THE_QUESTION = {"reference", "launch"}  # may differ without making the results another experiment's
+NOT_THE_QUESTION = {"reference", "launch", "command"}  # may differ without making the results another experiment's
 
 
 def differences(folder: Path, resolved: dict[str, Any]) -> list[str]:

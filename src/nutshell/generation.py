@@ -152,7 +152,8 @@ def _extend(model, tokenizer, asked: list[Request], generation: dict[str, Any], 
 def row(
     request: Request, tokens: Sequence[int], nats: Sequence[float], tokenizer, generation: dict[str, Any]
 ) -> dict[str, Any]:
-    """A continuation as samples.jsonl has it: the prompt apart, special tokens gone, `sample` None if it is greedy."""
+    """A continuation as samples.jsonl has it: the prompt apart, special tokens gone, `sample` None if it is greedy,
+    `pieces` what its tokens spell, each with its nats."""
     kept = [int(token) for token in tokens if token != NOTHING]
     text = tokenizer.decode(kept, skip_special_tokens=True)
     stopped = any(stop in text for stop in generation.get("stop_strings", []))
@@ -162,8 +163,20 @@ def row(
         "continuation": text,
         "tokens": len(kept),
         "mean_nats": float(sum(nats[: len(kept)]) / len(kept)) if kept else None,
+        "pieces": _pieces(kept, nats, tokenizer),
         "ended": "finished" if stopped or len(kept) < generation["max_new_tokens"] else "cut",
     }
+
+
+def _pieces(tokens: list[int], nats: Sequence[float], tokenizer) -> list[tuple[str, float]]:
+    """What each token spells and costs; tokens that are one character only together are one piece, with their mean."""
+    pieces, first = [], 0
+    for end in range(1, len(tokens) + 1):
+        text = tokenizer.decode(tokens[first:end], skip_special_tokens=True)
+        if not text.endswith("\ufffd") or end == len(tokens):
+            pieces.append((text, round(float(sum(nats[first:end])) / (end - first), 4)))
+            first = end
+    return pieces
 
 
 def _without_sampling(generation: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """How many processes a launch has, whether they are those that were asked for, and what of a batch each takes."""
 
 import os
+import shlex
 from typing import Any
 
+from nutshell.data.datasets import DATASETS, TEXTS
 from nutshell.experiment import UserError
 from nutshell.schema import Experiment
 
@@ -56,6 +58,27 @@ def training(experiment: Experiment) -> dict[str, Any]:
         "per_device_train_batch_size": at_once,
         "gradient_accumulation_steps": accumulated,
     }
+
+
+def command(experiment: Experiment, seed: int, launched: dict[str, Any]) -> str:
+    """What runs one seed of an experiment alike: for a shell at the top of the repository.
+
+    Args:
+        experiment: As it was loaded.
+        seed: The seed.
+        launched: How many `processes` there are, and in which `mixed_precision`.
+    """
+    words = ["run", str(experiment._file), *experiment._overrides, "--seed", str(seed)]
+    launcher, data = ["nutshell"], getattr(experiment, "data", None)
+    if launched["processes"] > 1 or launched["mixed_precision"] != "no":
+        fsdp = os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
+        config = "experiments/hardware/fsdp.yaml" if fsdp else "accelerate_config.yaml"
+        launcher = ["accelerate", "launch", "--config_file", config, "--num_processes", str(launched["processes"])]
+        launcher += ["--mixed_precision", launched["mixed_precision"], "-m", "nutshell"]
+    local = os.environ.get("NUTSHELL_DATA")
+    known = {**DATASETS, **TEXTS}[data.name] if data else None
+    prefix = f"NUTSHELL_DATA={shlex.quote(local)} " if local and known and known.repository and not data.path else ""
+    return prefix + shlex.join([*launcher, *words])
 
 
 def check(world_size: int, has_accelerator: bool) -> None:

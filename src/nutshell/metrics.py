@@ -7,10 +7,10 @@ from typing import Any
 import datasets
 import evaluate
 import numpy
-from scipy.stats import bootstrap
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
-RESAMPLES = 9999
+from nutshell.intervals import f1, mean, over_units, ratio
+
 MOST_NATS = 709.0  # whose exponential is still a float
 UNITS = {
     "accuracy": "share of examples",
@@ -76,37 +76,14 @@ def classification(names: list[str], predicted: numpy.ndarray, labels: numpy.nda
 
 
 def intervals(names: list[str], predicted: numpy.ndarray, labels: numpy.ndarray, nats: numpy.ndarray) -> dict:
-    """A 95 % interval over examples for each metric of `classification`, [low, high].
-
-    The percentile bootstrap with 9,999 resamples of the examples and a fixed seed.
-
-    Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.
-    """
+    """A 95 % interval over examples for each metric of `classification`, [low, high]."""
     right = (predicted == labels).astype(float)
     samples = {
-        "accuracy": ((right,), numpy.mean),
-        "f1": ((predicted.astype(float), labels.astype(float)), _f1),
-        "label_bits": ((nats / math.log(2),), numpy.mean),
+        "accuracy": ((right,), mean),
+        "f1": ((predicted.astype(float), labels.astype(float)), f1),
+        "label_bits": ((nats / math.log(2),), mean),
     }
-    found = {}
-    for name in names:
-        found[name] = _interval(*samples[name])
-    return found
-
-
-def _interval(data: tuple[numpy.ndarray, ...], statistic: Callable) -> list[float]:
-    """The percentile bootstrap's 95 % interval of a statistic of paired arrays, (units,) each."""
-    result = bootstrap(
-        data,
-        statistic,
-        paired=True,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        batch=max(1, 2_000_000 // len(data[0])),
-        rng=0,
-    )
-    return [float(result.confidence_interval.low), float(result.confidence_interval.high)]
+    return {name: list(over_units(*samples[name])) for name in names}
 
 
 def entries(values: dict[str, float], intervals: dict[str, Any], better: dict[str, bool | None]) -> dict[str, Any]:
@@ -128,15 +105,24 @@ def entries(values: dict[str, float], intervals: dict[str, Any], better: dict[st
     }
 
 
-def _f1(predicted: numpy.ndarray, labels: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
-    both = (predicted * labels).sum(axis)
-    either = predicted.sum(axis) + labels.sum(axis)
-    return numpy.divide(2 * both, either, out=numpy.zeros_like(both), where=either > 0)
-
-
 def confusion(predicted: numpy.ndarray, labels: numpy.ndarray, classes: int) -> list[list[int]]:
     """Counts of examples: a row for each true class, a column for each predicted one."""
     return confusion_matrix(labels, predicted, labels=range(classes)).tolist()
+
+
+def lengths(tokens: numpy.ndarray, limit: int) -> dict[str, Any]:
+    """How long the training examples are before anything is cut, for a histogram.
+
+    Args:
+        tokens: (examples,) of each.
+        limit: At most that many are kept of one, or stand in one block.
+
+    Returns:
+        `edges` of bins of one width, tokens, and `counts` between them.
+    """
+    width = max(1, math.ceil((int(tokens.max()) + 1) / 40))
+    edges = numpy.arange(0, int(tokens.max()) + width + 1, width)
+    return {"limit": limit, "edges": edges.tolist(), "counts": numpy.histogram(tokens, edges)[0].tolist()}
 
 
 def causal(nats: numpy.ndarray, tokens: int, size_bytes: int) -> dict[str, float]:
@@ -169,7 +155,7 @@ def by_block(nats: numpy.ndarray, tokens: numpy.ndarray, block_tokens: int) -> t
 def causal_intervals(nats: numpy.ndarray, tokens: numpy.ndarray, size_bytes: int) -> dict[str, list[float] | None]:
     """A 95 % interval over blocks for perplexity and bits per byte, [low, high]; None with a single block.
 
-    The percentile bootstrap of nats per token over blocks of text that do not overlap; bytes per token are taken as
+    The bootstrap of nats per token over blocks of text that do not overlap; bytes per token are taken as
     they are.
 
     Args:
@@ -180,7 +166,7 @@ def causal_intervals(nats: numpy.ndarray, tokens: numpy.ndarray, size_bytes: int
     if len(nats) < 2:
         return {"perplexity": None, "bits_per_byte": None}
     columns = (nats.astype(numpy.float64), tokens.astype(numpy.float64))
-    ends = _interval(columns, lambda x, y, axis=-1: x.sum(axis) / y.sum(axis))
+    ends = over_units(columns, ratio)
     return {
         "perplexity": [math.exp(min(end, MOST_NATS)) for end in ends],
         "bits_per_byte": [end * float(tokens.sum()) / math.log(2) / size_bytes for end in ends],

@@ -32,16 +32,12 @@ def begin() -> dict[str, Any]:
     return {"started": time.time(), "commit": _git("rev-parse", "HEAD"), "dirty": dirty}
 
 
-def collect(args: TrainingArguments, began: dict[str, Any]) -> dict[str, Any]:
-    """The record beside every figure.
+def made_with(args: TrainingArguments, began: dict[str, Any]) -> dict[str, Any]:
+    """What is known before the work begins: commit, versions, device, precision, processes.
 
     Args:
         args: The run's arguments, which know processes and precision.
         began: What `begin` noted.
-
-    Returns:
-        Commit, versions, device, precision, processes, wall seconds of this launch on this seed, and in bytes the
-        peak memory of this process since it started and of its GPU during this seed.
     """
     return {
         "commit": began["commit"],
@@ -53,6 +49,22 @@ def collect(args: TrainingArguments, began: dict[str, Any]) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "mixed_precision": args.mixed_precision,
         "processes": args.world_size,
+    }
+
+
+def collect(args: TrainingArguments, began: dict[str, Any]) -> dict[str, Any]:
+    """The record beside every figure.
+
+    Args:
+        args: The run's arguments, which know processes and precision.
+        began: What `begin` noted.
+
+    Returns:
+        `made_with`, wall seconds of this launch on this seed, and in bytes the peak memory of this process since it
+        started and of its GPU during this seed.
+    """
+    return {
+        **made_with(args, began),
         "distributed": AcceleratorState().distributed_type.value,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "wall_seconds": time.time() - began["started"],

@@ -1,41 +1,65 @@
-"""What a run writes of itself, whole or not at all."""
+"""What a run writes of itself beside its figures: experiment.yaml when it begins, failure.json if it fails."""
 
 import contextlib
-import errno
 import json
-import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from transformers import TrainerCallback, TrainingArguments
 
-from nutshell.experiment import UserError, dump
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-UNWRITABLE = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-# How torch and safetensors word what the system refused them.
-REFUSED = ("PytorchStreamWriter", "inline_container", "iostream", "I/O error", "os error")
+from nutshell import interruption
+from nutshell.experiment import dump
+from nutshell.files import write_json
+from nutshell.tracking import Tracker
 
 
 class Record(TrainerCallback):
-    """Puts experiment.yaml into the folder when model and data have proved good and the work begins.
+    """Puts experiment.yaml into the folder when model and data have proved good and the work begins, failure.json if
+    it fails, and hands what is logged to the tracker.
 
     Args:
         resolved: One seed's experiment, and how it was launched.
         discard: Whether to remove what the folder holds, then and not before.
+        tracker: Of the same seed.
+        made_with: What the tracker is told of code and machine.
     """
 
-    def __init__(self, resolved: dict[str, Any], discard: bool):
-        self.resolved, self.discard = resolved, discard
+    def __init__(self, resolved: dict[str, Any], discard: bool, tracker: Tracker, made_with: dict[str, Any]):
+        self.resolved, self.discard, self.tracker, self.made_with = resolved, discard, tracker, made_with
+        self.folder: Path | None = None
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Trainer calls this; a task that trains nothing calls `begin`."""
-        self.begin(args)
+        self.begin(args, state.log_history)
 
-    def begin(self, args: TrainingArguments) -> None:
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        """An entry of the log history."""
+        self.tracker.log(logs, state.global_step)
+
+    def end(self, folder: Path, results: dict[str, Any]) -> None:
+        """Tells the tracker that the run is complete, with the content of its metrics.json."""
+        if self.folder is None:  # training had come to its end before this launch
+            self.tracker.begin(
+                self.resolved,
+                self.made_with,
+                json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["log_history"],
+            )
+        self.tracker.finish(results)
+
+    def fail(self, error: BaseException) -> None:
+        """Writes failure.json if the work had begun, but not of an end that was asked for."""
+        asked = {interruption.Terminated: interruption.EXIT_CODE, KeyboardInterrupt: 130}.get(type(error))
+        self.tracker.fail(asked or 1)
+        if self.folder and not asked:
+            told = (str(error) or type(error).__name__).strip().splitlines()[0]
+            when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            with contextlib.suppress(OSError):  # the disk may be what failed
+                write_json(self.folder / "failure.json", {"error": told, "when": when})
+
+    def begin(self, args: TrainingArguments, history: Sequence[dict[str, Any]] = ()) -> None:
         """Writes experiment.yaml, on the main process."""
         if args.process_index:
             return
@@ -49,53 +73,6 @@ class Record(TrainerCallback):
         partial = folder / ".experiment.partial"
         dump(self.resolved, partial)
         partial.replace(folder / "experiment.yaml")
-
-
-@contextlib.contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turns a disk's refusals within it into a message.
-
-    Raises:
-        UserError: If the disk is full, or a file may not be written or read.
-    """
-    try:
-        yield
-    except (OSError, RuntimeError, SafetensorError) as error:
-        refused = isinstance(error, OSError) and error.errno in UNWRITABLE
-        if not refused and (isinstance(error, OSError) or not any(word in str(error) for word in REFUSED)):
-            raise
-        place = Path(error.filename) if refused and error.filename else folder
-        if refused and error.errno not in FULL:
-            raise UserError(f"{place}: cannot be used: {error.strerror}") from None
-        reason = error.strerror if refused else "the disk did not take all of it, as when it is full"
-        raise UserError(
-            f"{place}: cannot be written: {reason}. What was whole before is kept: make room, and give the same "
-            "command again"
-        ) from None
-
-
-def write_json(file: Path, content: Any) -> None:
-    """Writes a JSON file whole or not at all; a figure that is no number is an error."""
-    _write(file, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_lines(file: Path, rows: list[dict[str, Any]]) -> None:
-    """Writes a JSON lines file whole or not at all."""
-    _write(file, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
-
-
-def _write(file: Path, text: str) -> None:
-    partial = file.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(file)
-
-
-def read_lines(file: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON lines file; none if it is not there."""
-    if not file.exists():
-        return []
-    with file.open(encoding="utf-8", newline="\n") as stream:  # JSON escapes no other line separators than \n and \r
-        return [json.loads(line) for line in stream]
+        (folder / "failure.json").unlink(missing_ok=True)
+        self.folder = folder
+        self.tracker.begin(self.resolved, self.made_with, list(history))

@@ -3,38 +3,37 @@
 import contextlib
 import json
 import logging
-import math
 import os
 import re
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
-from scipy import stats
 from transformers import TrainingArguments
 from transformers.utils import logging as transformers_logging
 
-from nutshell import checkpoints, folders, interruption, launch, provenance
+from nutshell import checkpoints, folders, interruption, launch, provenance, publishing, results, tracking
 from nutshell.experiment import LostProcess, UserError
+from nutshell.files import write_json, writing
 from nutshell.launch import is_main
-from nutshell.record import Record, write_json, writing
+from nutshell.record import Record
 from nutshell.schema import Experiment
 from nutshell.tasks import TASKS
 
 logger = logging.getLogger("nutshell")
 
 
-def run(experiment: Experiment, output: Path, force: bool = False) -> dict[str, Any] | None:
+def run(experiment: Experiment, output: Path, force: bool = False, track: bool = True) -> dict[str, Any] | None:
     """Runs every seed that is not complete and sums up.
 
     Args:
         experiment: A checked experiment.
         output: The root of all results.
         force: Run again, and discard what the seeds' folders hold once model and data have proved good.
+        track: On Weights & Biases, on line or off, unless WANDB_MODE says otherwise.
 
     Returns:
         The summary, as in summary.json; None on every process but the main one.
@@ -46,8 +45,9 @@ def run(experiment: Experiment, output: Path, force: bool = False) -> dict[str, 
     """
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()  # those of loading and saving; training's own stay
-    home, read = output.resolve() / experiment.place, {}
+    home, read, mode = output.resolve() / experiment.place, {}, "disabled"
     if is_main():
+        mode = tracking.mode(track)
         read = provenance.digests(experiment)
         for seed in experiment.seeds:  # before hours are spent on the first
             folders.check(home / f"seed-{seed}", experiment.resolved(seed) | {"read": read}, force)
@@ -57,7 +57,7 @@ def run(experiment: Experiment, output: Path, force: bool = False) -> dict[str, 
         folder = home / f"seed-{seed}"
         try:
             with writing(folder):
-                _run_seed(experiment, seed, folder, read, force)
+                _run_seed(experiment, seed, folder, read, force, mode)
         except RuntimeError as error:
             if launch.processes() == 1 or not _of_a_connection(error):
                 raise
@@ -70,7 +70,7 @@ def run(experiment: Experiment, output: Path, force: bool = False) -> dict[str, 
             interruption.training(False)
     if not is_main():
         return None
-    summary = summarize(experiment, home, read)
+    summary = _summary(experiment, home, read)
     with writing(home):
         write_json(home / "summary.json", summary)
     return summary
@@ -89,7 +89,7 @@ def _of_a_connection(error: RuntimeError) -> bool:
     return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
 
 
-def _run_seed(experiment: Experiment, seed: int, folder: Path, read: dict[str, str], force: bool) -> None:
+def _run_seed(experiment: Experiment, seed: int, folder: Path, read: dict[str, str], force: bool, mode: str) -> None:
     """One seed, from whatever its folder holds to a complete one with metrics.json."""
     resolved = experiment.resolved(seed) | {"read": read}
     with folders.only_one(folder):
@@ -112,15 +112,28 @@ def _run_seed(experiment: Experiment, seed: int, folder: Path, read: dict[str, s
         origin = f"resuming from {resume.name}" if resume else "from the start"
         where = f"{provenance.device_name(args)}, {launched['mixed_precision'].replace('no', 'fp32')}"
         logger.info("%s: seed %d, %s, on %s", experiment.place, seed, origin, where)
-        record = Record({**resolved, "launch": launched}, force)
-        results = TASKS[experiment.task](experiment, args, resume, record)
+        command = launch.command(experiment, seed, launched)
+        tracker = tracking.Tracker(mode, str(experiment.place), seed, folder)
+        about = {**resolved, "launch": launched, "command": command}
+        record = Record(about, force, tracker, provenance.made_with(args, began))
+        try:
+            found = TASKS[experiment.task](experiment, args, resume, record)
+            if is_main():
+                found |= {
+                    "experiment": experiment.resolved(seed),
+                    "read": read,
+                    "provenance": provenance.collect(args, began),
+                }
+                if (folder / "model").exists():
+                    publishing.card(found, str(experiment.place), command).save(folder / "model" / "README.md")
+                write_json(folder / "metrics.json", found)
+        except BaseException as error:
+            record.fail(error)
+            raise
         if is_main():
-            results |= {
-                "experiment": experiment.resolved(seed),
-                "read": read,
-                "provenance": provenance.collect(args, began),
-            }
-            write_json(folder / "metrics.json", results)
+            record.end(folder, found)
+            if args.push_to_hub:
+                logger.info("pushed to %s", publishing.push(folder / "model", args))
         args.distributed_state.wait_for_everyone()
 
 
@@ -171,13 +184,8 @@ def _agreed(look, *words) -> Any:
     return broadcast_object_list([look(*words) if is_main() else None])[0]
 
 
-def summarize(experiment: Experiment, home: Path, read: dict[str, str]) -> dict[str, Any]:
-    """Mean, standard deviation and interval of the mean over all complete seeds of this experiment.
-
-    Returns:
-        For each metric: its value by seed, mean, standard deviation (n - 1) and the 95 % interval of the mean
-        (Student's t); with one seed the standard deviation is None and the interval that seed's own, over
-        examples. Beside them the experiment, its data's digests and what the seeds were run on.
+def _summary(experiment: Experiment, home: Path, read: dict[str, str]) -> dict[str, Any]:
+    """All complete seeds of this experiment summed up.
 
     Raises:
         UserError: If the seeds were measured on different data.
@@ -188,53 +196,9 @@ def summarize(experiment: Experiment, home: Path, read: dict[str, str]) -> dict[
             seed = int(match[1])
             if not folders.differences(folder, experiment.resolved(seed) | {"read": read}):
                 runs[seed] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    runs = dict(sorted(runs.items()))
-    first = next(iter(runs.values()))
-    if any(run["data"]["sha256"] != first["data"]["sha256"] for run in runs.values()):
+    if len({json.dumps(run["data"]["sha256"]) for run in runs.values()}) > 1:
         raise UserError(f"{home}: its seeds were run on different data; run them again with --force")
-    metrics = {}
-    for name, entry in first["metrics"].items():
-        values = [run["metrics"][name]["value"] for run in runs.values()]
-        mean, deviation, interval = math.fsum(values) / len(values), None, entry["interval_95"]
-        if len(values) > 1:
-            deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
-            half = float(stats.t.ppf(0.975, len(values) - 1)) * deviation / math.sqrt(len(values))
-            interval = [mean - half, mean + half]
-        metrics[name] = {
-            "mean": mean,
-            "standard_deviation": deviation,
-            "interval_95": interval,
-            "interval_is_over": "seeds" if len(values) > 1 else first.get("intervals_over", "examples"),
-            "by_seed": dict(zip(runs, values, strict=True)),
-            "unit": entry["unit"],
-            "higher_is_better": entry["higher_is_better"],
-        }
-    places = [run["provenance"] for run in runs.values()]
-    blocks = [run.get("training") or run.get("generation") or {} for run in runs.values()]
-    rates = {
-        key: [block[key] for block in blocks if block.get(key)] for key in ("examples_per_second", "tokens_per_second")
-    }
-    commits = {f"{place['commit']}{' with changes' if place['dirty'] else ''}" for place in places}
-    return {
-        "experiment": str(experiment.place),
-        "seeds": list(runs),
-        "metrics": metrics,
-        "evaluated_on": first["evaluated_on"],
-        "parameters": first["parameters"],
-        "wall_seconds": math.fsum(place["wall_seconds"] for place in places),
-        "resumed": any(block.get("resumed_from_step") for block in blocks),
-        **{key: math.fsum(values) / len(values) if values else None for key, values in rates.items()},
-        **({"training_tokens": first["training"]["tokens"]} if first["training"] else {}),
-        **{key: first[key] for key in ("measured", "compressors") if key in first},
-        **{key: _listed(place[key] for place in places) for key in ("device", "mixed_precision", "processes")},
-        "commits": sorted(commits),
-        "data": {key: first["data"][key] for key in ("source", "examples", "sha256")},
-        "resolved": experiment.resolved(),
-    }
-
-
-def _listed(values: Iterator[Any]) -> str:
-    return ", ".join(dict.fromkeys(map(str, values)))
+    return results.summarize(str(experiment.place), experiment.resolved(), dict(sorted(runs.items())))
 
 
 def _arguments(experiment: Experiment, seed: int, folder: Path) -> TrainingArguments:

@@ -118,6 +118,7 @@ class Experiment(Strict):
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)]
 
     _file: Path
+    _overrides: list[str] = []  # of the command line, but for the seeds
 
     @field_validator("training", mode="before", check_fields=False)
     @classmethod

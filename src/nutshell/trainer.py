@@ -10,8 +10,9 @@ import torch
 from accelerate.data_loader import SeedableRandomSampler
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback
+from transformers.utils import PushInProgress
 
-from nutshell import checkpoints, interruption
+from nutshell import checkpoints, interruption, publishing
 from nutshell.data.batches import Evened, WithGhosts
 from nutshell.experiment import UserError
 
@@ -159,9 +160,24 @@ class ExactTrainer(Trainer):
                 shutil.rmtree(beside, ignore_errors=True)
             raise
         if self.args.should_save:
+            self._finish_current_push()  # of a checkpoint that may be removed now
             checkpoints.rotate(checkpoint.parent, self.args.save_total_limit, self.state.best_model_checkpoint)
+            if self.args.push_to_hub:
+                jobs = publishing.push_checkpoint(checkpoint, self.hub_model_id, self.args)
+                self.push_in_progress = PushInProgress(jobs)
         self.saved_step = self.state.global_step
         wait()
+
+    def init_hf_repo(self, *args, **kwargs) -> None:
+        """Stock, with a message if the Hub refuses."""
+        if self.is_world_process_zero():
+            self.hub_model_id, self.push_in_progress = publishing.open_repository(self.args), None
+
+    def push_to_hub(self, *args, **kwargs) -> None:
+        """Nothing: the runner pushes when the figures and the card are there."""
+
+    def _push_from_checkpoint(self, checkpoint_folder) -> None:
+        """Nothing: it is written beside, and pushed when it has its name."""
 
     def _check_shared(self, partial: Path) -> None:
         missing = [rank for rank in range(self.args.world_size) if not (partial / f"rng_state_{rank}.pth").exists()]

@@ -28,10 +28,11 @@ _REFUSED = {
     "the runner sees to it that an interrupted run continues exactly as if it had not been interrupted": (
         "save_only_model ignore_data_skip resume_from_checkpoint"
     ),
-    "tracking and publishing are not part of the question, and a key in a file is a leaked key": (
-        "report_to project trackio_space_id trackio_bucket_id trackio_static_space_id push_to_hub hub_token "
-        "hub_private_repo hub_model_id hub_strategy hub_always_push hub_revision"
+    "tracking is not part of the question: Weights & Biases is on unless --no-track or WANDB_MODE=disabled": (
+        "report_to project trackio_space_id trackio_bucket_id trackio_static_space_id"
     ),
+    "a key in a file is a leaked key: log in with `hf auth login`, or set HF_TOKEN": ("hub_token"),
+    "one upload waits for the one before it": ("hub_always_push"),
     "nutshell settles it, so that every figure means the same": (
         "do_train do_eval do_predict disable_tqdm log_level log_level_replica log_on_each_node save_on_each_node "
         "remove_unused_columns label_names length_column_name include_for_metrics batch_eval_metrics "

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy
 
@@ -15,6 +16,7 @@ from nutshell.experiment import UserError
 logger = logging.getLogger("nutshell")
 
 FORMAT = "1"  # counted up when what is stored changes
+STRETCH_BYTES = 4096
 
 
 def stream(documents: Documents, vocabulary: Vocabulary) -> numpy.ndarray:
@@ -56,6 +58,44 @@ def _write(documents: Documents, vocabulary: Vocabulary, file: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
+def owners(tokens: numpy.ndarray, end_of_text: int) -> numpy.ndarray:
+    """The number of the document that each token of a stream but the first belongs to, its end of text included:
+    (tokens - 1,)."""
+    return numpy.cumsum(tokens[:-1] == end_of_text) - 1
+
+
+def stretches(documents: Documents, vocabulary: Vocabulary, costs: numpy.ndarray) -> list[dict[str, Any]]:
+    """What a text costs, by stretches of at most STRETCH_BYTES of each document: the same for every tokenizer.
+
+    A token belongs to the stretch that its last byte lies in, an end of text to its document's last.
+
+    Args:
+        documents: The text.
+        vocabulary: That it was made tokens of.
+        costs: (tokens - 1,) nats of the stream's tokens but the first.
+
+    Returns:
+        For each: document, start_byte, bytes, tokens, nats.
+    """
+    tokens = stream(documents, vocabulary)
+    of, sizes = owners(tokens, vocabulary.end_of_text), numpy.array([len(text.encode()) for text in documents.texts])
+    spelt = vocabulary.token_bytes()[tokens[1:]].cumsum()
+    last = spelt - (sizes.cumsum() - sizes)[of] - 1
+    if spelt[-1] != sizes.sum() or (last >= sizes[of].clip(1)).any():
+        raise RuntimeError(f"the tokens spell {spelt[-1]} bytes, but the text has {sizes.sum()}")
+    counts = numpy.ceil(sizes / STRETCH_BYTES).astype(int).clip(1)
+    first = counts.cumsum() - counts
+    place = first[of] + last.clip(0) // STRETCH_BYTES
+    nats = numpy.bincount(place, costs, minlength=counts.sum()).tolist()
+    made = numpy.bincount(place, minlength=counts.sum()).tolist()
+    rows = []
+    for document, size in enumerate(sizes.tolist()):
+        for start in range(0, max(1, size), STRETCH_BYTES):
+            row = {"document": document, "start_byte": start, "bytes": min(STRETCH_BYTES, size - start)}
+            rows.append({**row, "tokens": made[len(rows)], "nats": nats[len(rows)]})
+    return rows
+
+
 class Windows:
     """Stretches of a stream: item n is (ids, scored), the tokens and how many at their end are to be predicted."""
 
@@ -68,6 +108,14 @@ class Windows:
     def __getitem__(self, number: int) -> tuple[numpy.ndarray, int]:
         start, end, scored = self.spans[number]
         return self.tokens[start:end], scored
+
+    def in_order(self, costs: numpy.ndarray) -> numpy.ndarray:
+        """What each token of the stream but the first costs, (tokens - 1,), of (windows, predictions) as they were
+        made, padded at the right."""
+        spans = zip(costs, self.spans, strict=True)
+        return numpy.concatenate(
+            [row[end - start - 1 - scored : end - start - 1] for row, (start, end, scored) in spans]
+        )
 
 
 def windows(tokens: numpy.ndarray, block_tokens: int, stride: int) -> Windows:

@@ -15,7 +15,7 @@ from nutshell.schema import LabelledData
 
 logger = logging.getLogger("nutshell")
 
-FORMAT = "1"  # counted up when what is stored below changes
+FORMAT = "2"  # counted up when what is stored below changes
 CHUNK = 1000
 SCHEMA = pa.schema(
     {
@@ -23,6 +23,7 @@ SCHEMA = pa.schema(
         "token_type_ids": pa.list_(pa.int8()),
         "labels": pa.int64(),
         "length": pa.int32(),
+        "whole_length": pa.int32(),
         "index": pa.int64(),
     }
 )
@@ -52,12 +53,15 @@ def share(lengths: list[int], budget: int) -> list[int]:
     return [shorter, budget - shorter] if lengths[0] <= lengths[1] else [budget - shorter, shorter]
 
 
-def encode(part: Part, tokenizer: Tokenizer, max_tokens: int, truncate: str) -> Iterator[tuple[list[int], list[int]]]:
+def encode(
+    part: Part, tokenizer: Tokenizer, max_tokens: int, truncate: str
+) -> Iterator[tuple[list[int], list[int], int]]:
     """Each example as BERT reads it, `[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`.
 
     Yields:
         input_ids: At most `max_tokens`, the special tokens included.
         token_type_ids: As long; 0 in the first sentence, 1 in the second.
+        whole_length: How many tokens it would be, were it not cut.
 
     Source: Devlin et al. 2019, section 3.
     """
@@ -78,7 +82,7 @@ def encode(part: Part, tokenizer: Tokenizer, max_tokens: int, truncate: str) -> 
                 kept = [*cut(ids, budget, truncate), separator]
                 input_ids += kept
                 token_type_ids += [kind] * len(kept)
-            yield input_ids, token_type_ids
+            yield input_ids, token_type_ids, 1 + sum(len(ids) + 1 for ids in sentences)
 
 
 def load_tokenizer(checkpoint: Path) -> tuple[Tokenizer, str]:
@@ -123,8 +127,8 @@ def tokenize(part: Part, data: LabelledData, checkpoint: Path) -> Path:
     """A part's tokens as an Arrow file in Hugging Face's cache, written once for the same text and tokenizer.
 
     Returns:
-        The file; columns input_ids and token_type_ids (lists), labels, length (tokens), index (the example's
-        place in the part).
+        The file; columns input_ids and token_type_ids (lists), labels, length (tokens), whole_length (before it was
+        cut), index (the example's place in the part).
     """
     tokenizer, digest = load_tokenizer(checkpoint)
     file = cached(part, data, digest)
@@ -136,11 +140,11 @@ def tokenize(part: Part, data: LabelledData, checkpoint: Path) -> Path:
     try:
         with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as writer:
             rows = []
-            for index, (input_ids, token_type_ids) in enumerate(
+            for index, (input_ids, token_type_ids, whole) in enumerate(
                 encode(part, tokenizer, data.max_tokens, data.truncate)
             ):
                 label = part.labels[index]
-                rows.append((input_ids, token_type_ids, label, len(input_ids), index))
+                rows.append((input_ids, token_type_ids, label, len(input_ids), whole, index))
                 if len(rows) == CHUNK or index + 1 == len(part):
                     writer.write_batch(pa.record_batch([*zip(*rows, strict=True)], schema=SCHEMA))
                     rows = []
@@ -158,5 +162,5 @@ def count(part: Part, data: LabelledData, checkpoint: Path, sample: int = 300) -
         with pa.memory_map(str(file)) as source:
             return int(pa.ipc.open_stream(source).read_all()["length"].to_numpy().sum()), True
     rows = range(0, len(part), max(1, len(part) // sample))
-    tokens = sum(len(ids) for ids, _ in encode(part.take(list(rows)), tokenizer, data.max_tokens, data.truncate))
+    tokens = sum(len(ids) for ids, *_ in encode(part.take(list(rows)), tokenizer, data.max_tokens, data.truncate))
     return round(tokens * len(part) / len(rows)), len(rows) == len(part)

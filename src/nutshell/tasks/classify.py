@@ -15,11 +15,14 @@ from nutshell.data import sources, tokens
 from nutshell.data.batches import PADDING, LengthGroupedSampler
 from nutshell.data.datasets import DATASETS
 from nutshell.experiment import UserError
+from nutshell.files import write_lines
 from nutshell.models import bert
-from nutshell.record import Record, write_lines
+from nutshell.record import Record
 from nutshell.schema import Classify
 from nutshell.trainer import ExactTrainer
 from nutshell.training import Training, evaluated_on, evaluation_speed
+
+MOST_ERRORS = 50  # in errors.jsonl
 
 
 class ClassifyTrainer(ExactTrainer):
@@ -110,13 +113,20 @@ def classify(experiment: Classify, args: TrainingArguments, resume: Path | None,
     trainer.save_model(str(folder / "model"))
     trainer.save_state()  # trainer_state.json, with the log history
     if trainer.is_world_process_zero():
-        _write_predictions(folder / "predictions.jsonl", result.predictions[order], predicted, labels)
+        rows = _predictions(result.predictions[order], predicted, labels)
+        write_lines(folder / "predictions.jsonl", rows)
+        write_lines(folder / "errors.jsonl", _errors(rows, getattr(parts, parts.reported)))
+    whole = numpy.array(tokenized["train"]["whole_length"])
     values = metrics.classification(names, predicted, labels, nats)
     ranges = metrics.intervals(names, predicted, labels, nats)
     return {
         "evaluated_on": evaluated_on(parts, args, "examples"),
         "metrics": metrics.entries(values, ranges, dataset.directions),
         "labels": list(dataset.labels),
+        "lengths": {
+            **metrics.lengths(whole, experiment.data.max_tokens),
+            "truncated": int((whole > experiment.data.max_tokens).sum()),
+        },
         "confusion_matrix": metrics.confusion(predicted, labels, len(dataset.labels)),
         "data": {
             "source": parts.source,
@@ -147,13 +157,24 @@ def _classes(result) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
     return logits.argmax(-1).numpy(), labels.numpy(), bert.label_nats(logits, labels).numpy()
 
 
-def _write_predictions(file: Path, logits: numpy.ndarray, predicted: numpy.ndarray, labels: numpy.ndarray) -> None:
-    """One line per example in the data's order: index, label, predicted label, probabilities."""
+def _predictions(logits: numpy.ndarray, predicted: numpy.ndarray, labels: numpy.ndarray) -> list[dict[str, Any]]:
+    """A row per example in the data's order: index, label, predicted label, probabilities."""
     probabilities = torch.from_numpy(logits).double().softmax(-1).tolist()
-    write_lines(
-        file,
-        [
-            {"index": index, "label": int(label), "predicted": int(guess), "probabilities": shares}
-            for index, (label, guess, shares) in enumerate(zip(labels, predicted, probabilities, strict=True))
-        ],
-    )
+    return [
+        {"index": index, "label": int(label), "predicted": int(guess), "probabilities": shares}
+        for index, (label, guess, shares) in enumerate(zip(labels, predicted, probabilities, strict=True))
+    ]
+
+
+def _errors(rows: list[dict[str, Any]], part: sources.Part) -> list[dict[str, Any]]:
+    """The wrong ones of which it was surest, with their texts, the surest first."""
+    wrong = [row for row in rows if row["label"] != row["predicted"]]
+    wrong.sort(key=lambda row: -max(row["probabilities"]))
+    return [
+        {
+            **{key: row[key] for key in ("index", "label", "predicted")},
+            "probability": max(row["probabilities"]),
+            "texts": part.texts[row["index"]],
+        }
+        for row in wrong[:MOST_ERRORS]
+    ]

@@ -10,7 +10,8 @@ from transformers import AutoTokenizer, TrainingArguments
 
 from nutshell import generation, metrics, models, progress
 from nutshell.data import documents, vocabularies
-from nutshell.record import Record, write_lines
+from nutshell.files import write_lines
+from nutshell.record import Record
 from nutshell.schema import Generate
 from nutshell.trainer import ExactTrainer
 

@@ -14,7 +14,8 @@ from nutshell.data.batches import PADDING, TextCollator
 from nutshell.data.prepared import Prepared, prepare, trains
 from nutshell.disagreements import CAUSAL_DIRECTIONS
 from nutshell.experiment import UserError
-from nutshell.record import Record, read_lines, write_lines
+from nutshell.files import read_lines, write_lines
+from nutshell.record import Record
 from nutshell.schema import LanguageModel
 from nutshell.trainer import ExactTrainer
 from nutshell.training import Training, evaluated_on, evaluation_speed
@@ -108,6 +109,9 @@ def language_model(
             f"{tokens.sum()} tokens were scored, but the stream has {len(prepared.streams[parts.reported])}"
         )
     ranges = metrics.causal_intervals(nats, tokens, part.size_bytes)
+    if trainer.is_world_process_zero():
+        costs = measured.in_order(result.predictions)
+        write_lines(Path(args.output_dir) / "stretches.jsonl", blocks.stretches(part, prepared.vocabulary, costs))
     trainer.save_model(str(Path(args.output_dir) / "model"))
     trainer.save_state()  # trainer_state.json, with the log history
     return {
@@ -133,6 +137,7 @@ def language_model(
         },
         "vocabulary": {"tokens": len(prepared.vocabulary), "sha256": prepared.vocabulary.digest},
         "parameters": {"all": model.num_parameters(), "trained": model.num_parameters(only_trainable=True) * trained},
+        "lengths": _lengths(prepared, wanted) if parts.train else None,
         "evaluation": evaluation_speed(result, len(part), int(tokens.sum())),
         "training": speed,
     }
@@ -157,6 +162,12 @@ def _model(experiment: LanguageModel, prepared: Prepared, finished: Path | None,
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise UserError(f"model.config: no {architecture} can be made of it: {reason}") from None
+
+
+def _lengths(prepared: Prepared, block_tokens: int) -> dict[str, Any]:
+    """Of the training documents, each with its end of text; none is cut."""
+    of = blocks.owners(prepared.streams["train"], prepared.vocabulary.end_of_text)
+    return metrics.lengths(numpy.bincount(of), block_tokens) | {"truncated": 0}
 
 
 def _figures(result, size_bytes: int) -> dict[str, float]:

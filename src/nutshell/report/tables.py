@@ -1,7 +1,8 @@
-"""Results of many runs -> tables that people read: in the terminal, in README.md."""
+"""Results -> the tables of the terminal and of README.md."""
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 START, END = "<!-- {}: written by `make results` -->", "<!-- end of {} -->"
@@ -33,18 +34,25 @@ def cells(summary: dict) -> list[tuple[str, str, str, str, str]]:
         if entry["interval_95"]:
             interval = "{:.4f} to {:.4f}".format(*entry["interval_95"]) + f" over {entry['interval_is_over']}"
         band = (summary["resolved"].get("reference") or {}).get(name)
-        verdict = ""
-        if band:
-            verdict = "below" if entry["mean"] < band[0] else "above" if entry["mean"] > band[1] else "inside"
-        rows.append((name, value, interval, "{} to {}".format(*band) if band else "", verdict))
+        said = ("{} to {}".format(*band), verdict(entry["mean"], band)) if band else ("", "")
+        rows.append((name, value, interval, *said))
     return rows
 
 
-def markdown(folder: Path) -> str:
-    """The results table of a folder of stored summaries (`<chapter>/<name>.json`), a row for each metric."""
+def verdict(value: float, band: Sequence[float]) -> str:
+    """Where a value lies: inside a published band, below or above it."""
+    return "below" if value < band[0] else "above" if value > band[1] else "inside"
+
+
+def stored(folder: Path) -> list[dict]:
+    """The summaries of a folder, `<chapter>/<name>.json`."""
+    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.rglob("*.json"))]
+
+
+def markdown(summaries: Sequence[dict]) -> str:
+    """The results table, a row for each metric of each experiment."""
     lines = [HEAD, "|" + " --- |" * (HEAD.count("|") - 1)]
-    for file in sorted(folder.rglob("*.json")):
-        summary = json.loads(file.read_text(encoding="utf-8"))
+    for summary in summaries:
         seconds = summary["wall_seconds"] / len(summary["seeds"])
         precision = {"no": "fp32"}.get(summary["mixed_precision"], summary["mixed_precision"])
         where = f"{precision}, {summary['device']}"
@@ -65,10 +73,9 @@ def markdown(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def compression(folder: Path) -> str:
-    """The table of stored language models beside everybody's compressors on the same text, in bits per byte."""
+def compression(summaries: Sequence[dict]) -> str:
+    """The table of language models beside everybody's compressors on the same text, in bits per byte."""
     head = ["experiment", "parameters", "training tokens", "tokens a second", "perplexity", "bits per byte"]
-    summaries = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.rglob("*.json"))]
     found = [summary for summary in summaries if "compressors" in summary]
     packers = list(found[0]["compressors"]) if found else []
     lines = ["| " + " | ".join(head + packers) + " |", "|" + " --- |" * len(head + packers)]
@@ -154,7 +161,8 @@ def renewed(text: str, tables: dict[str, str]) -> str:
 def tables(folder: Path) -> dict[str, str]:
     """Every table of a README, by name: of experiments/results, and of experiments/benchmarks/results beside it."""
     benchmarks = folder.parent / "benchmarks" / "results"
-    return {"results": markdown(folder), "compression": compression(folder), "speed": speed(benchmarks)}
+    summaries = stored(folder)
+    return {"results": markdown(summaries), "compression": compression(summaries), "speed": speed(benchmarks)}
 
 
 if __name__ == "__main__":
