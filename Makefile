@@ -21,7 +21,7 @@ quickstart: install  ## fine-tune a small BERT, train a small GPT-2 and prompt i
 	$(BIN)/nutshell run $(QUICKSTART)
 
 test: install  ## fast tests: off line, on the CPU
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n 2
 
 test-slow: install  ## real weights, real data (NUTSHELL_DATA), killed runs, several processes
 	$(BIN)/pytest -m slow -v

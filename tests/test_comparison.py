@@ -36,7 +36,11 @@ def write(folder, seed: int, task: str, metrics: dict, rows: list[dict], digest:
             "text": f"{len(rows)} of the test part",
         },
         "metrics": metrics,
-        "data": {"source": "made", "examples": {"test": len(rows)}, "sha256": {"train": folder.parent.name, "test": digest}},
+        "data": {
+            "source": "made",
+            "examples": {"test": len(rows)},
+            "sha256": {"train": folder.parent.name, "test": digest},
+        },
         "parameters": {"all": 1, "trained": 1},
         "training": None,
         "experiment": resolved,

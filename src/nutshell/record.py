@@ -21,15 +21,26 @@ class Record(TrainerCallback):
     it fails, and hands what is logged to the tracker.
 
     Args:
+        folder: The seed's.
         resolved: One seed's experiment, and how it was launched.
         discard: Whether to remove what the folder holds, then and not before.
+        resumed: Whether what it holds is this run's.
         tracker: Of the same seed.
         made_with: What the tracker is told of code and machine.
     """
 
-    def __init__(self, resolved: dict[str, Any], discard: bool, tracker: Tracker, made_with: dict[str, Any]):
-        self.resolved, self.discard, self.tracker, self.made_with = resolved, discard, tracker, made_with
-        self.folder: Path | None = None
+    def __init__(
+        self,
+        folder: Path,
+        resolved: dict[str, Any],
+        discard: bool,
+        resumed: bool,
+        tracker: Tracker,
+        made_with: dict[str, Any],
+    ):
+        self.folder, self.resolved, self.discard = folder, resolved, discard
+        self.tracker, self.made_with = tracker, made_with
+        self.ours, self.tracked = resumed, False
 
     def on_train_begin(self, args, state, control, **kwargs):
         """Trainer calls this; a task that trains nothing calls `begin`."""
@@ -39,21 +50,19 @@ class Record(TrainerCallback):
         """An entry of the log history."""
         self.tracker.log(logs, state.global_step)
 
-    def end(self, folder: Path, results: dict[str, Any]) -> None:
+    def end(self, results: dict[str, Any]) -> None:
         """Tells the tracker that the run is complete, with the content of its metrics.json."""
-        if self.folder is None:  # training had come to its end before this launch
-            self.tracker.begin(
-                self.resolved,
-                self.made_with,
-                json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["log_history"],
-            )
+        (self.folder / "failure.json").unlink(missing_ok=True)
+        if not self.tracked:  # training had come to its end before this launch
+            state = json.loads((self.folder / "trainer_state.json").read_text(encoding="utf-8"))
+            self.tracker.begin(self.resolved, self.made_with, state["log_history"])
         self.tracker.finish(results)
 
     def fail(self, error: BaseException) -> None:
         """Writes failure.json if the work had begun, but not of an end that was asked for."""
         asked = {interruption.Terminated: interruption.EXIT_CODE, KeyboardInterrupt: 130}.get(type(error))
         self.tracker.fail(asked or 1)
-        if self.folder and not asked:
+        if self.ours and not asked:
             told = (str(error) or type(error).__name__).strip().splitlines()[0]
             when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             with contextlib.suppress(OSError):  # the disk may be what failed
@@ -63,7 +72,7 @@ class Record(TrainerCallback):
         """Writes experiment.yaml, on the main process."""
         if args.process_index:
             return
-        folder = Path(args.output_dir)
+        folder = self.folder
         if self.discard and folder.exists():
             aside = folder.with_name(f".{folder.name}.discarded")
             shutil.rmtree(aside, ignore_errors=True)
@@ -74,5 +83,5 @@ class Record(TrainerCallback):
         dump(self.resolved, partial)
         partial.replace(folder / "experiment.yaml")
         (folder / "failure.json").unlink(missing_ok=True)
-        self.folder = folder
+        self.ours = self.tracked = True
         self.tracker.begin(self.resolved, self.made_with, list(history))

@@ -115,7 +115,7 @@ def _run_seed(experiment: Experiment, seed: int, folder: Path, read: dict[str, s
         command = launch.command(experiment, seed, launched)
         tracker = tracking.Tracker(mode, str(experiment.place), seed, folder)
         about = {**resolved, "launch": launched, "command": command}
-        record = Record(about, force, tracker, provenance.made_with(args, began))
+        record = Record(folder, about, force, resume is not None, tracker, provenance.made_with(args, began))
         try:
             found = TASKS[experiment.task](experiment, args, resume, record)
             if is_main():
@@ -131,7 +131,7 @@ def _run_seed(experiment: Experiment, seed: int, folder: Path, read: dict[str, s
             record.fail(error)
             raise
         if is_main():
-            record.end(folder, found)
+            record.end(found)
             if args.push_to_hub:
                 logger.info("pushed to %s", publishing.push(folder / "model", args))
         args.distributed_state.wait_for_everyone()

@@ -109,6 +109,36 @@ def speed(folder: Path) -> str:
     return "\n".join(lines)
 
 
+def accuracy(folder: Path) -> str:
+    """The table of what the stored benchmarks' two recipes learn in one epoch of MRPC."""
+    lines = ["| machine | recipe | accuracy after one epoch | seeds |", "| --- | --- | --- | --- |"]
+    for results in _benchmarks(folder, "accuracy"):
+        for side, found in results["workloads"]["accuracy"]["sides"].items():
+            spread = "" if found["standard_deviation"] is None else f" ± {found['standard_deviation']:.4f}"
+            recipe = f"nutshell ({SIDES[side]})" if side in SIDES else side
+            lines.append(
+                f"| {results['device']} | {recipe} | {found['mean']:.4f}{spread} | {', '.join(found['by_seed'])} |"
+            )
+    return "\n".join(lines)
+
+
+def growth(folder: Path) -> str:
+    """The table of one training with more and more examples: how its time and memory grow."""
+    lines = ["| machine | examples | seconds | examples a second | peak memory |", "| --- | --- | --- | --- | --- |"]
+    for results in _benchmarks(folder, "growth"):
+        for found in results["workloads"]["growth"]["measurements"]:
+            memory = f"{found['peak_memory_bytes'] / 2**30:.2f} GiB"
+            row = (results["device"], f"{found['examples']:,}", f"{found['seconds']:,.0f}")
+            lines.append("| " + " | ".join((*row, _rate(found["examples_per_second"]), memory)) + " |")
+    return "\n".join(lines)
+
+
+def _benchmarks(folder: Path, workload: str) -> list[dict]:
+    """The stored benchmarks that hold a workload, but no trial measurement (--quick) of it."""
+    found = stored(folder)
+    return [one for one in found if workload in one["workloads"] and not one["workloads"][workload]["quick"]]
+
+
 def speed_rows(results: dict) -> list[tuple[str, ...]]:
     """One machine's rows of the speed table, a cell for each of SPEED; what was not measured is empty."""
     rows = []
@@ -162,7 +192,11 @@ def tables(folder: Path) -> dict[str, str]:
     """Every table of a README, by name: of experiments/results, and of experiments/benchmarks/results beside it."""
     benchmarks = folder.parent / "benchmarks" / "results"
     summaries = stored(folder)
-    return {"results": markdown(summaries), "compression": compression(summaries), "speed": speed(benchmarks)}
+    return {
+        "results": markdown(summaries),
+        "compression": compression(summaries),
+        **{table.__name__: table(benchmarks) for table in (speed, accuracy, growth)},
+    }
 
 
 if __name__ == "__main__":
