@@ -174,7 +174,7 @@ def _report(arguments: argparse.Namespace) -> None:
     else:
         from nutshell.report import page
 
-        text = page.render(found)
+        text = page.render(found, time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()))
     file = arguments.output or Path("report.html")
     if file.is_dir() or not file.parent.is_dir():
         raise UserError(f"{file}: {'is a folder' if file.is_dir() else 'its folder is not there'}; name a file")

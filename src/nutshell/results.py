@@ -115,7 +115,7 @@ def read(folder: Path) -> Run:
         try:
             metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
             _check(metrics)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             return Run(folder, "unreadable", f"metrics.json: {_first_line(error)}", resolved, {})
         return Run(folder, "complete", "", resolved, metrics)
     try:
@@ -126,17 +126,21 @@ def read(folder: Path) -> Run:
 
 
 def _check(metrics: dict[str, Any]) -> None:
-    """Raises: ValueError if what every run has is not there."""
+    """Passes what can be summed up.
+
+    Raises:
+        ValueError, LookupError, TypeError, AttributeError: If what every run has is not there, or is something else.
+    """
     for name in ("metrics", "experiment", "provenance", "data", "evaluated_on"):
         if not isinstance(metrics.get(name), dict):
             raise ValueError(f"lacks {name}")
-    for name, entry in metrics["metrics"].items():
-        if not isinstance(entry["value"], int | float):
-            raise ValueError(f"{name} is no number")
+    dict(metrics["data"]["sha256"])
+    summarize("", {}, {0: metrics})
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0]
+    said = (str(error) or type(error).__name__).strip().splitlines()[0]
+    return f"lacks {said}" if isinstance(error, KeyError) else said
 
 
 def _how_far(folder: Path) -> str:
@@ -224,7 +228,9 @@ def summarize(place: str, resolved: dict[str, Any], runs: dict[int, dict[str, An
     """
     first = next(iter(runs.values()))
     metrics = {}
-    for name, entry in first["metrics"].items():
+    common = [name for name in first["metrics"] if all(name in run["metrics"] for run in runs.values())]
+    for name in common:
+        entry = first["metrics"][name]
         values = [run["metrics"][name]["value"] for run in runs.values()]
         mean, deviation = intervals.mean_and_deviation(values)
         metrics[name] = {
