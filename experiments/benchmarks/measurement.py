@@ -183,7 +183,7 @@ def nutshell(task: dict[str, Any], folder: Path) -> tuple[dict[str, Any], list[f
         steps = math.ceil(len(windows) / launch.training(experiment)["per_device_train_batch_size"])
         overrides.append(f"training.max_steps={steps}")
     experiment = load(task["file"], overrides)
-    runner.run(experiment, folder, track=False)
+    runner.run(experiment, folder)
     seed = folder / experiment.place / f"seed-{task['seed']}"
     metrics = json.loads((seed / "metrics.json").read_text(encoding="utf-8"))
     state = seed / "trainer_state.json"

@@ -143,10 +143,13 @@ def _experiments(arguments: argparse.Namespace) -> list[Experiment]:
 
 
 def _run(experiments: list[Experiment], arguments: argparse.Namespace) -> None:
-    from nutshell import runner, terminal
+    from nutshell import tracking
+
+    mode = tracking.mode(not arguments.no_track)
+    from nutshell import runner, terminal  # takes seconds
 
     for experiment in experiments:
-        summary = runner.run(experiment, arguments.output, arguments.force, not arguments.no_track)
+        summary = runner.run(experiment, arguments.output, arguments.force, mode)
         if summary:
             terminal.print_summary(summary, arguments.output)
     runner.end()

@@ -26,14 +26,14 @@ from nutshell.tasks import TASKS
 logger = logging.getLogger("nutshell")
 
 
-def run(experiment: Experiment, output: Path, force: bool = False, track: bool = True) -> dict[str, Any] | None:
+def run(experiment: Experiment, output: Path, force: bool = False, mode: str = "disabled") -> dict[str, Any] | None:
     """Runs every seed that is not complete and sums up.
 
     Args:
         experiment: A checked experiment.
         output: The root of all results.
         force: Run again, and discard what the seeds' folders hold once model and data have proved good.
-        track: On Weights & Biases, on line or off, unless WANDB_MODE says otherwise.
+        mode: How it is tracked, as tracking.mode found.
 
     Returns:
         The summary, as in summary.json; None on every process but the main one.
@@ -45,9 +45,8 @@ def run(experiment: Experiment, output: Path, force: bool = False, track: bool =
     """
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()  # those of loading and saving; training's own stay
-    home, read, mode = output.resolve() / experiment.place, {}, "disabled"
+    home, read = output.resolve() / experiment.place, {}
     if is_main():
-        mode = tracking.mode(track)
         read = provenance.digests(experiment)
         for seed in experiment.seeds:  # before hours are spent on the first
             folders.check(home / f"seed-{seed}", experiment.resolved(seed) | {"read": read}, force)

@@ -23,9 +23,8 @@ MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "o
 ANSWER_SECONDS = 3.0  # that the server has before a launch; wandb itself would wait for 100
 INIT_SECONDS = 8.0
 FINISH_SECONDS = 10.0  # at the end, to upload what is left: Slurm kills 30 seconds after its SIGTERM
-MOST_ERRORS = 50
 # What Trainer logs once, at the end of training: WandbCallback has it in the summary, and not in the history.
-SINGLE = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos")
+SINGLE = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos")
 
 
 def mode(wanted: bool) -> str:
@@ -43,7 +42,7 @@ def mode(wanted: bool) -> str:
     if not wanted or not is_main() or MODES[asked] == "disabled":
         return "disabled"
     os.environ["WANDB_SILENT"] = "true"  # some of its lines come before it has settings
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # to wandb's makers
     try:
         from wandb.sdk import wandb_setup
         from wandb.sdk.lib import wbauth
@@ -182,7 +181,7 @@ class Tracker:
         if not self._run:
             self._open()
         if rows:
-            table = wandb.Table(list(rows[0]), [list(row.values()) for row in rows])
+            table = wandb.Table(list(rows[0]), [list(row.values()) for row in rows], allow_mixed_types=True)
             name = "errors" if "predicted" in rows[0] else "samples"
             self._run.log({name: table}, step=max(len(self._rows), self._run.starting_step), commit=True)
         self._run.summary.update(figures)
@@ -235,7 +234,7 @@ class Tracker:
         if self.mode == "online":
             logger.info("W&B: tracked at %s", self._run.url)
         else:
-            logger.info("W&B: tracked off line in %s; to upload: wandb sync %s", home, shlex.quote(str(home)))
+            logger.info("W&B: tracked off line; to upload: wandb sync %s", shlex.quote(str(home)))
 
     def _send(self, index: int) -> None:
         """One row of the log history, named as WandbCallback does; on line those that the server has are left out."""
@@ -288,7 +287,8 @@ def _summary(results: dict[str, Any]) -> dict[str, Any]:
 
 def _listed(folder: Path) -> list[dict[str, Any]]:
     """The most confident errors of a classifier, or the texts that were generated."""
-    errors = sorted(read_lines(folder / "errors.jsonl"), key=lambda row: -row["probability"])[:MOST_ERRORS]
+    errors = read_lines(folder / "errors.jsonl")
     for row in errors:
         row |= {f"text {number}": text for number, text in enumerate(row.pop("texts"), 1)}
-    return errors or read_lines(folder / "samples.jsonl")
+    rows = errors or read_lines(folder / "samples.jsonl")
+    return [{key: value for key, value in row.items() if not isinstance(value, list)} for row in rows]
