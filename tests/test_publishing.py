@@ -1,5 +1,7 @@
 """The model card, and pushing to the Hub as Trainer does; the Hub itself is played by a fake."""
 
+from concurrent.futures import Future
+
 import pytest
 from huggingface_hub import ModelCard, RepoUrl
 from huggingface_hub.errors import LocalTokenNotFoundError
@@ -34,12 +36,9 @@ class FakeHub:
             raise OSError("no route to the Hub")
         files = {file.name for file in folder_path.rglob("*") if not any(file.match(p) for p in ignore_patterns)}
         self.uploads.append({**about, "folder": folder_path.name, "files": files})
-        return _Done() if run_as_future else None
-
-
-class _Done:
-    def done(self):
-        return True
+        done: Future = Future()
+        done.set_result(None)
+        return done if run_as_future else None
 
 
 @pytest.fixture
@@ -75,6 +74,7 @@ def test_the_card_names_data_and_base_model_on_the_hub(write, nutshell, result):
     found = result()
     found["experiment"]["model"]["name"] = "minilm"
     found["experiment"]["data"] = {"name": "mrpc", "max_tokens": 128}
+    found["data"]["source"] = "Hub nyu-mll/glue@bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
     card = publishing.card(found, "finetune/pairs", "nutshell run it")
     assert card.data.base_model == "sentence-transformers/all-MiniLM-L6-v2" and card.data.datasets == ["nyu-mll/glue"]
     first = card.data.eval_results[0]
@@ -130,8 +130,11 @@ def test_an_upload_that_fails_at_the_end_loses_nothing(write, nutshell, hub, res
     hub.fails_to_upload = True
     file = write(PUSHED.replace("push_to_hub: true,", "push_to_hub: true, hub_strategy: end,"))
     code, _, said = nutshell("run", file)
-    assert code == 2 and "no route to the Hub. The run is complete; upload it with: hf upload me/pairs" in said
+    assert code == 2 and "no route to the Hub. The run is complete; the same command tries again" in said
     assert result()["metrics"]
+    hub.fails_to_upload = False
+    assert nutshell("run", file)[0] == 0 and [upload["folder"] for upload in hub.uploads] == ["model"]
+    assert nutshell("run", file)[0] == 0 and len(hub.uploads) == 1
 
 
 @pytest.mark.parametrize(

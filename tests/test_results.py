@@ -120,3 +120,52 @@ def test_what_is_missing_is_named(write, nutshell, tmp_path):
     del metrics["lengths"]
     (folder / "metrics.json").write_text(json.dumps(metrics))
     assert results.read(folder).lacks == ["errors.jsonl", "lengths"]
+
+
+def test_runs_that_read_other_files_are_not_put_together(write, nutshell, tmp_path, small):
+    """The same settings, but the data had changed in between."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for file in small.iterdir():
+        (data / file.name).write_bytes(file.read_bytes())
+    file = write(SMALL_YAML.replace("SMALL", str(data)))
+    assert nutshell("run", file, "--seed", "1")[0] == 0
+    train = data / "train.jsonl"
+    train.write_text("\n".join(train.read_text().splitlines()[:-1]))
+    assert nutshell("run", file, "--seed", "2")[0] == 0
+    found = results.experiments(results.find([tmp_path / "outputs"]))
+    assert [len(experiment.runs) for experiment in found] == [1, 1]
+
+
+def test_a_run_that_is_writing_is_read(write, nutshell, tmp_path):
+    """A checkpoint comes and goes meanwhile; a link may lead nowhere."""
+    folder = tmp_path / "outputs/finetune/pairs/seed-13"
+    folder.mkdir(parents=True)
+    (folder / "experiment.yaml").write_text("{task: classify, seed: 13}")
+    (folder / ".checkpoint-partial").symlink_to(tmp_path / "nowhere")
+    (folder / "checkpoint-4").mkdir()
+    (folder / "checkpoint-4/trainer_state.json").write_text('{"global_step": 4}')
+    assert states(tmp_path / "outputs") == {13: "unfinished"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("experiment.yaml", "{task: [a], seed: 13}"),
+        ("experiment.yaml", "&a {task: classify, self: *a}"),
+        ("experiment.yaml", "{1: 2, task: classify}"),
+        ("metrics.json", "[" * 100_000),
+        ("metrics.json", '{"metrics": {}, "experiment": {}, "provenance": {}, "data": {}, "evaluated_on": {}}'),
+        ("metrics.json", '{"metrics": {"accuracy": {"value": 1, "interval_95": [1]}}}'),
+    ],
+)
+def test_odd_files_are_said_to_be_odd(tmp_path, nutshell, name, text):
+    folder = tmp_path / "outputs/finetune/odd/seed-13"
+    folder.mkdir(parents=True)
+    (folder / "experiment.yaml").write_text("{task: classify, seed: 13}")
+    (folder / name).write_text(text)
+    (run,) = results.find([tmp_path / "outputs"])
+    assert run.state == "unreadable" and name in run.said
+    code, printed, said = nutshell("report", tmp_path / "outputs", "--format", "markdown")
+    assert code == 0 and "unreadable" in said and printed.count("|") == 18
+    assert nutshell("report", tmp_path / "outputs", "--output", tmp_path / "report.html")[0] == 0

@@ -74,7 +74,7 @@ def folder(tmp_path):
 @pytest.fixture
 def tracker(folder):
     """Makes one for each launch."""
-    return lambda mode="offline": tracking.Tracker(mode, "finetune/pairs", 13, folder)
+    return lambda mode="offline": tracking.Tracker(tracking.Mode(mode), "finetune/pairs", 13, folder)
 
 
 @pytest.fixture
@@ -350,14 +350,31 @@ def test_what_goes_wrong_in_wandb_is_a_warning(place, times, tracker, monkeypatc
     assert said.text.count("wandb is broken") == times
 
 
-def test_what_goes_wrong_in_ours_is_not_hidden(tracker, folder):
+def test_files_that_are_damaged_are_a_warning(tracker, folder, said):
     launch = tracker()
     launch.begin(RESOLVED, {}, [])
     (folder / "errors.jsonl").write_text("{")
-    with pytest.raises(json.JSONDecodeError):
-        launch.finish(RESULTS)
-    launch.fail(1)
-    assert exit_codes(folder) == [1]
+    launch.finish(RESULTS)
+    assert "not tracked to its end: JSONDecodeError" in said.text
+
+
+def test_a_server_that_hangs_after_the_start(tracker, folder, monkeypatch, said):
+    """It costs the limit once; from then on the launch is off line."""
+    stock, opened = wandb.init, []
+
+    def init(mode, **words):
+        opened.append(mode)
+        return Run(folder) if mode == "online" else stock(mode=mode, **words)
+
+    monkeypatch.setattr(tracking, "ARTIFACT_SECONDS", 0.2)
+    monkeypatch.setattr(Run, "log_artifact", lambda *_: time.sleep(9))
+    monkeypatch.setattr(wandb, "init", init)
+    launch = tracker("online")
+    began = time.monotonic()
+    launch.begin(RESOLVED, {}, HISTORY)
+    assert time.monotonic() - began < 5 and "no answer within 0.2 s; tracking off line" in said.text
+    launch.finish(RESULTS)
+    assert launch.mode.now == "offline" and opened == ["online", "offline"] and history(folder) == named(HISTORY)
 
 
 def test_the_process_that_writes_for_wandb_is_killed(tracker, folder):
@@ -373,19 +390,19 @@ def test_the_process_that_writes_for_wandb_is_killed(tracker, folder):
 
 
 def test_modes(monkeypatch, tmp_path, capfd):
-    assert tracking.mode(True) == "offline" and tracking.mode(False) == "disabled"
+    assert tracking.mode(True).now == "offline" and tracking.mode(False).now == "disabled"
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert tracking.mode(True) == "disabled"
+    assert tracking.mode(True).now == "disabled"
     monkeypatch.setenv("WANDB_MODE", "offlien")
     with pytest.raises(UserError, match="WANDB_MODE: expected online, offline or disabled, not 'offlien'"):
         tracking.mode(True)
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("RANK", "1")
-    assert tracking.mode(True) == "disabled"
+    assert tracking.mode(True).now == "disabled"
     monkeypatch.delenv("RANK")
     monkeypatch.delenv("WANDB_API_KEY")
     wandb.teardown()
-    assert tracking.mode(True) == "offline"
+    assert tracking.mode(True).now == "offline"
     assert capfd.readouterr() == ("", "")
 
 
@@ -406,22 +423,22 @@ def test_a_key_but_no_network(netrc, monkeypatch, said):
     waits = {"head": lambda *_, **__: time.sleep(9)}
     monkeypatch.setattr(requests, "head", waits["head"])
     began = time.monotonic()
-    assert tracking.mode(True) == "offline" and time.monotonic() - began < 2
+    assert tracking.mode(True).now == "offline" and time.monotonic() - began < 2
     assert "does not answer; tracking off line" in said.text and KEY not in said.text
 
     def refused(*_, **__):
         raise requests.ConnectionError
 
     monkeypatch.setattr(requests, "head", refused)
-    assert tracking.mode(True) == "offline"
+    assert tracking.mode(True).now == "offline"
     monkeypatch.setattr(requests, "head", lambda *_, **__: None)
-    assert tracking.mode(True) == "online"
+    assert tracking.mode(True).now == "online"
 
 
 def test_a_key_of_no_key_s_shape(monkeypatch, said):
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.setenv("WANDB_API_KEY", "short")
-    assert tracking.mode(True) == "offline" and "WANDB_API_KEY invalid" in said.text and "short" not in said.text
+    assert tracking.mode(True).now == "offline" and "WANDB_API_KEY invalid" in said.text and "short" not in said.text
 
 
 @pytest.mark.slow

@@ -171,6 +171,8 @@ def _report(arguments: argparse.Namespace) -> None:
         from nutshell.report import tables
 
         text = tables.markdown([experiment.summary for experiment in found if experiment.summary]) + "\n"
+        for run in (run for experiment in found for run in experiment.runs if run.state != "complete"):
+            print(f"not in the table: {run.folder}: {run.state}: {run.said}", file=sys.stderr)
         if arguments.output is None:
             print(text, end="")
             return

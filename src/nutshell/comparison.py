@@ -10,10 +10,10 @@ from scipy import stats
 
 from nutshell import intervals
 from nutshell.experiment import UserError
-from nutshell.results import Experiment, Run
+from nutshell.results import Experiment
 
 UNITS = {"classify": "examples", "language_model": "stretches of text"}
-FILES = {"classify": "predictions.jsonl", "language_model": "stretches.jsonl"}
+MOST_DRAWS = 50_000_000  # of units: more than 5,000 of them are resampled less often, but 1,999 times
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def compare(one: Experiment, other: Experiment) -> Comparison:
             f"{one.label} and {other.label} were not measured on the same examples ({_described(one)}; "
             f"{_described(other)}): nothing can be paired"
         )
-    tables = [[_table(run) for run in experiment.complete] for experiment in (one, other)]
+    tables = [[run.columns for run in experiment.complete] for experiment in (one, other)]
     first = tables[0][0]
     for experiment, runs in zip((one, other), tables, strict=True):
         for table in runs:
@@ -178,7 +178,7 @@ def _language_models(names: list[str], ones: list[dict], others: list[dict]) -> 
         scores = [numpy.exp(intervals.ratio(column, tokens, axis)) for column in nats]
         return sum(scores[: len(ones)]) / len(ones) - sum(scores[len(ones) :]) / len(others)
 
-    if all(numpy.array_equal(table["tokens"], ones[0]["tokens"]) for table in others):
+    if all(numpy.array_equal(table["tokens"], ones[0]["tokens"]) for table in (*ones, *others)):
         known["perplexity"] = ((tokens, *nats), perplexity_difference)
     return {name: known[name] for name in names if name in known}
 
@@ -188,7 +188,10 @@ def _row(name: str, one: Experiment, other: Experiment, samples) -> Row:
     entries = [experiment.summary["metrics"][name] for experiment in (one, other)]
     by_seed = [list(entry["by_seed"].values()) for entry in entries]
     values = tuple(entry["mean"] for entry in entries)
-    interval = intervals.over_units(data, statistic or intervals.mean) if len(data[0]) > 1 else None
+    count, interval = len(data[0]), None
+    if count > 1:
+        resamples = min(intervals.RESAMPLES, max(1999, MOST_DRAWS // count))
+        interval = intervals.over_units(data, statistic or intervals.mean, resamples)
     seeds = None
     if all(len(numbers) > 1 for numbers in by_seed):
         seeds = intervals.between_seeds(*by_seed)
@@ -199,30 +202,6 @@ def _row(name: str, one: Experiment, other: Experiment, samples) -> Row:
     return Row(name, entries[0]["unit"], higher, values, values[0] - values[1], interval, seeds, better)
 
 
-def _table(run: Run) -> dict[str, numpy.ndarray]:
-    """What a run's predictions come to, as columns (units,).
-
-    Raises:
-        UserError: If they are not there, or not whole.
-    """
-    name = FILES[run.resolved["task"]]
-    rows = run.lines(name)
-    if rows is None:
-        raise UserError(f"{run.folder / name}: is missing or damaged; run the experiment again with --force")
-    try:
-        if run.resolved["task"] == "language_model":
-            return {key: numpy.array([row[key] for row in rows]) for key in ("bytes", "tokens", "nats")}
-        labels = numpy.array([row["label"] for row in rows])
-        chances = numpy.array([row["probabilities"] for row in rows])[numpy.arange(len(rows)), labels]
-        return {
-            "labels": labels,
-            "predicted": numpy.array([row["predicted"] for row in rows]),
-            "nats": -numpy.log(numpy.maximum(chances, numpy.finfo(float).tiny)),
-        }
-    except (KeyError, ValueError, IndexError, TypeError):
-        raise UserError(f"{run.folder / name}: is damaged; run the experiment again with --force") from None
-
-
 def _task(experiment: Experiment) -> str:
     return experiment.runs[0].resolved.get("task", "")
 
@@ -230,12 +209,17 @@ def _task(experiment: Experiment) -> str:
 def _measured_on(experiment: Experiment) -> tuple[str, str, str]:
     digests = experiment.summary["data"]["sha256"]
     part = "test" if "test" in digests else "validation"
-    return _task(experiment), experiment.runs[0].resolved["data"]["name"], digests.get(part, "")
+    return _task(experiment), _data(experiment), str(digests.get(part, ""))
+
+
+def _data(experiment: Experiment) -> str:
+    data = experiment.runs[0].resolved.get("data")
+    return str(data.get("name")) if isinstance(data, dict) else "unknown data"
 
 
 def _described(experiment: Experiment) -> str:
-    data, on = experiment.runs[0].resolved["data"]["name"], experiment.summary["evaluated_on"]
-    return f"{experiment.label}: {on['examples']} of {data}'s {on['part']} part"
+    on = experiment.summary["evaluated_on"]
+    return f"{experiment.label}: {on['examples']} of {_data(experiment)}'s {on['part']} part"
 
 
 def _goodness(experiment: Experiment) -> float:

@@ -53,12 +53,20 @@ def write_lines(file: Path, rows: list[dict[str, Any]]) -> None:
 
 def write_text(file: Path, text: str) -> None:
     """Writes a UTF-8 file whole or not at all."""
-    partial = file.with_suffix(".partial")
+    if file.exists() and not file.is_file():  # such as /dev/stdout
+        file.write_text(text, encoding="utf-8")
+        return
+    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
     with partial.open("w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
     partial.replace(file)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; its kind if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:

@@ -10,12 +10,15 @@ from scipy import stats
 RESAMPLES = 9999
 
 
-def over_units(data: tuple[numpy.ndarray, ...], statistic: Callable) -> tuple[float, float]:
-    """The interval of a statistic of paired arrays: the percentile bootstrap, 9,999 resamples, a fixed seed.
+def over_units(
+    data: tuple[numpy.ndarray, ...], statistic: Callable, resamples: int | None = None
+) -> tuple[float, float]:
+    """The interval of a statistic of paired arrays: the percentile bootstrap, a fixed seed.
 
     Args:
         data: Arrays (units,), drawn together.
         statistic: Of such arrays along `axis`.
+        resamples: How many; None: RESAMPLES.
 
     Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.
     """
@@ -24,7 +27,7 @@ def over_units(data: tuple[numpy.ndarray, ...], statistic: Callable) -> tuple[fl
         statistic,
         paired=True,
         vectorized=True,
-        n_resamples=RESAMPLES,
+        n_resamples=resamples or RESAMPLES,
         method="percentile",
         batch=max(1, 2_000_000 // len(data[0])),
         rng=0,
@@ -47,15 +50,15 @@ def over_seeds(values: Sequence[float]) -> tuple[float, float]:
     return mean - half, mean + half
 
 
-def between_seeds(ones: Sequence[float], others: Sequence[float]) -> tuple[float, float]:
-    """The interval of the difference of two means, each over two or more seeds of its own.
+def between_seeds(ones: Sequence[float], others: Sequence[float]) -> tuple[float, float] | None:
+    """The interval of the difference of two means, each over two or more seeds of its own; None if the seeds of each
+    agree to the last digit, which says nothing of how far others would.
 
     Source: Welch 1947, "The generalization of 'Student's' problem when several different population variances are
     involved".
     """
-    apart = math.fsum(ones) / len(ones) - math.fsum(others) / len(others)
     if len(set(ones)) == len(set(others)) == 1:
-        return apart, apart
+        return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of seeds that nearly agree
         interval = stats.ttest_ind(ones, others, equal_var=False).confidence_interval(0.95)

@@ -155,7 +155,7 @@ def by_block(nats: numpy.ndarray, tokens: numpy.ndarray, block_tokens: int) -> t
 def causal_intervals(nats: numpy.ndarray, tokens: numpy.ndarray, size_bytes: int) -> dict[str, list[float] | None]:
     """A 95 % interval over blocks for perplexity and bits per byte, [low, high]; None with a single block.
 
-    The bootstrap of nats per token over blocks of text that do not overlap; bytes per token are taken as
+    The percentile bootstrap of nats per token over blocks of text that do not overlap; bytes per token are taken as
     they are.
 
     Args:

@@ -1,5 +1,8 @@
 """What is published of a run: the model card beside its weights, and both on the Hub if the experiment says so."""
 
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,10 @@ from transformers.trainer_utils import HubStrategy
 
 from nutshell.data.datasets import DATASETS, TEXTS
 from nutshell.experiment import UserError
+from nutshell.files import first_line, write_json
 from nutshell.models import MINILM_REPOSITORY
+
+logger = logging.getLogger("nutshell")
 
 PIPELINES = {"classify": "text-classification", "language_model": "text-generation"}
 # What resumes a training and is no part of a model.
@@ -87,7 +93,7 @@ def card(results: dict[str, Any], place: str, command: str) -> ModelCard:
             dataset_name=data["name"],
             dataset_config=known.folder,
             dataset_split=results["evaluated_on"]["part"],
-            dataset_revision=(data.get("revision") or known.revision) if not data.get("path") else None,
+            dataset_revision=results["data"]["source"].partition("@")[2] or None,  # of a local copy there is none
             metric_type=metric,
             metric_value=entry["value"],
             metric_name=f"{metric} ({_interval(entry)})" if entry["interval_95"] else metric,
@@ -153,19 +159,21 @@ def _yaml(tree: dict[str, Any]) -> str:
     return text.getvalue().rstrip()
 
 
-def open_repository(args: TrainingArguments) -> str:
-    """Makes the repository of `hub_model_id`, unless it is there; its whole name, `owner/name`.
+def open_repository(name: str, private: bool | None) -> str:
+    """Makes a repository unless it is there; its whole name, `owner/name`.
 
     Raises:
         UserError: If the Hub refuses, or cannot be reached.
     """
-    return _asked(
-        args, lambda: HfApi().create_repo(args.hub_model_id, private=args.hub_private_repo, exist_ok=True)
-    ).repo_id
+    return _asked(name, lambda: HfApi().create_repo(name, private=private, exist_ok=True)).repo_id
 
 
-def push_checkpoint(checkpoint: Path, repository: str, args: TrainingArguments) -> list:
-    """Begins to upload a checkpoint, as `hub_strategy` says; the uploads under way."""
+def push_checkpoint(checkpoint: Path, repository: str, args: TrainingArguments) -> list[Future]:
+    """Begins to upload a checkpoint, as `hub_strategy` says.
+
+    Returns:
+        The uploads under way.
+    """
     if args.hub_strategy == HubStrategy.END:
         return []
     step = checkpoint.name.removeprefix("checkpoint-")
@@ -179,23 +187,38 @@ def push_checkpoint(checkpoint: Path, repository: str, args: TrainingArguments) 
     return jobs
 
 
-def push(folder: Path, args: TrainingArguments) -> str:
-    """Uploads a model with its card; the page's address.
+def warn_of_failures(jobs: Sequence[Future]) -> None:
+    """Says which uploads of checkpoints have failed; the training goes on."""
+    for job in jobs:
+        if job.done() and (error := job.exception()):
+            logger.warning("a checkpoint was not pushed: %s", first_line(error))
+
+
+def push(folder: Path, training: dict[str, Any]) -> None:
+    """Uploads a complete run's model with its card, if the experiment says so and it has not been done.
+
+    Args:
+        folder: The seed's; pushed.json notes there that it was done.
+        training: The experiment's block.
 
     Raises:
         UserError: If the Hub refuses, or cannot be reached.
     """
-    repository = open_repository(args)
-    about = {"repo_id": repository, "folder_path": folder, "revision": args.hub_revision}
-    _asked(
-        args,
-        lambda: HfApi().upload_folder(**about, commit_message="End of training", ignore_patterns=STATE),
-        f". The run is complete; upload it with: hf upload {repository} {folder}",
-    )
-    return f"{HfApi().endpoint}/{repository}"
+    if not training.get("push_to_hub") or (folder / "pushed.json").exists():
+        return
+    name = training["hub_model_id"]
+    again = ". The run is complete; the same command tries again"
+    repository = _asked(
+        name, lambda: HfApi().create_repo(name, private=training.get("hub_private_repo"), exist_ok=True), again
+    ).repo_id
+    about = {"repo_id": repository, "folder_path": folder / "model", "revision": training.get("hub_revision")}
+    _asked(name, lambda: HfApi().upload_folder(**about, commit_message="End of training", ignore_patterns=STATE), again)
+    address = f"{HfApi().endpoint}/{repository}"
+    write_json(folder / "pushed.json", {"address": address})
+    logger.info("pushed to %s", address)
 
 
-def _asked(args: TrainingArguments, request, instead: str = "; log in with `hf auth login`, or leave push_to_hub out"):
+def _asked(name: str, request: Callable, instead: str = "; log in with `hf auth login`, or leave push_to_hub out"):
     from httpx2 import HTTPError
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
@@ -209,5 +232,4 @@ def _asked(args: TrainingArguments, request, instead: str = "; log in with `hf a
         OSError,
         HTTPError,
     ) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"training.push_to_hub: {args.hub_model_id}: {reason}{instead}") from None
+        raise UserError(f"training.push_to_hub: {name}: {first_line(error)}{instead}") from None

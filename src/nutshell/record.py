@@ -8,12 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback, TrainingArguments
 
 from nutshell import interruption
 from nutshell.experiment import dump
-from nutshell.files import write_json
+from nutshell.files import first_line, write_json
 from nutshell.tracking import Tracker
+
+
+def lost_process(error: BaseException) -> bool:
+    """Whether an error is that the connection to another process of the launch is gone."""
+    return isinstance(error, torch.distributed.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 
 class Record(TrainerCallback):
@@ -53,23 +59,26 @@ class Record(TrainerCallback):
     def end(self, results: dict[str, Any]) -> None:
         """Tells the tracker that the run is complete, with the content of its metrics.json."""
         (self.folder / "failure.json").unlink(missing_ok=True)
-        if not self.tracked:  # training had come to its end before this launch
+        if self.tracker.mode.now != "disabled" and not self.tracked:  # training had come to its end before this launch
             state = json.loads((self.folder / "trainer_state.json").read_text(encoding="utf-8"))
             self.tracker.begin(self.resolved, self.made_with, state["log_history"])
         self.tracker.finish(results)
 
     def fail(self, error: BaseException) -> None:
-        """Writes failure.json if the work had begun, but not of an end that was asked for."""
+        """Writes failure.json if the work had begun, but not of an end that was asked for, nor of another process's,
+        which says so itself if it can."""
         asked = {interruption.Terminated: interruption.EXIT_CODE, KeyboardInterrupt: 130}.get(type(error))
-        self.tracker.fail(asked or 1)
-        if self.ours and not asked:
-            told = (str(error) or type(error).__name__).strip().splitlines()[0]
+        file = self.folder / "failure.json"
+        said = asked or lost_process(error) or file.exists()  # by another process
+        if self.ours and not said:
             when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             with contextlib.suppress(OSError):  # the disk may be what failed
-                write_json(self.folder / "failure.json", {"error": told, "when": when})
+                write_json(file, {"error": first_line(error), "when": when})
+        self.tracker.fail(asked or 1)
 
     def begin(self, args: TrainingArguments, history: Sequence[dict[str, Any]] = ()) -> None:
         """Writes experiment.yaml, on the main process."""
+        self.ours = True
         if args.process_index:
             return
         folder = self.folder
@@ -83,5 +92,5 @@ class Record(TrainerCallback):
         dump(self.resolved, partial)
         partial.replace(folder / "experiment.yaml")
         (folder / "failure.json").unlink(missing_ok=True)
-        self.ours = self.tracked = True
+        self.tracked = True
         self.tracker.begin(self.resolved, self.made_with, list(history))

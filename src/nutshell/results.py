@@ -1,22 +1,26 @@
 """What an outputs folder holds: runs complete, unfinished or failed; the seeds of one experiment summed up."""
 
+import contextlib
 import json
 import math
+import os
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from nutshell import intervals
 from nutshell.experiment import UserError
+from nutshell.files import first_line
+from nutshell.report import tables
 
-ABOUT_THE_RUN = ("seed", "read", "launch", "command", "reference")  # what seeds of one experiment may differ in
+ABOUT_THE_RUN = ("seed", "launch", "command", "reference")  # what seeds of one experiment may differ in
 
 
 # The files, and the keys of metrics.json, that a complete run of each task has beside what every run has.
@@ -70,6 +74,32 @@ class Run:
         found = [name for name in (*files, *trained) if not (self.folder / name).is_file()]
         return found + [key for key in keys if key not in self.metrics]
 
+    @cached_property
+    def columns(self) -> dict[str, numpy.ndarray]:
+        """What it said of each unit, (units,) each: of a classifier labels, predicted and nats by example, of a
+        language model bytes, tokens and nats by stretch of text.
+
+        Raises:
+            UserError: If that is not there, or not whole.
+        """
+        task = self.resolved["task"]
+        name = LEFT_BEHIND[task][0][0]
+        rows = self.lines(name)
+        if rows is None:
+            raise UserError(f"{self.folder / name}: is missing or damaged; run the experiment again with --force")
+        try:
+            if task == "language_model":
+                return {key: numpy.array([row[key] for row in rows]) for key in ("bytes", "tokens", "nats")}
+            labels = numpy.array([row["label"] for row in rows])
+            chances = numpy.array([row["probabilities"] for row in rows])[numpy.arange(len(rows)), labels]
+            return {
+                "labels": labels,
+                "predicted": numpy.array([row["predicted"] for row in rows]),
+                "nats": -numpy.log(numpy.maximum(chances, numpy.finfo(float).tiny)),
+            }
+        except (KeyError, ValueError, IndexError, TypeError):
+            raise UserError(f"{self.folder / name}: is damaged; run the experiment again with --force") from None
+
     def lines(self, name: str) -> list[dict[str, Any]] | None:
         """The rows of one of its JSON lines files; None if it has no such file, or one that is damaged."""
         try:
@@ -90,16 +120,20 @@ def find(folders: Sequence[Path]) -> list[Run]:
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder")
-        here = [file.parent for file in [folder / "experiment.yaml", *folder.rglob("seed-*/experiment.yaml")]]
-        seeds = [seed for seed in here if _is_a_seed(seed) and (seed / "experiment.yaml").is_file()]
+        seeds = list(_seeds(folder))
         if not seeds:
             raise UserError(f"{folder}: holds no run; runs are in <output>/<chapter>/<name>/seed-<n>")
         found |= {seed.resolve(): read(seed) for seed in seeds}
     return sorted(found.values(), key=lambda run: (run.place, str(run.folder.parent), run.seed))
 
 
-def _is_a_seed(folder: Path) -> bool:
-    return re.fullmatch(r"seed-\d+", folder.resolve().name) is not None
+def _seeds(folder: Path) -> Iterator[Path]:
+    """Every seed's folder in it that a run has written; a run that is under way moves files about meanwhile."""
+    for here, below, files in os.walk(folder):
+        if re.fullmatch(r"seed-\d+", Path(here).resolve().name):
+            below.clear()
+            if "experiment.yaml" in files:
+                yield Path(here)
 
 
 def read(folder: Path) -> Run:
@@ -107,16 +141,18 @@ def read(folder: Path) -> Run:
     folder = folder.resolve()
     try:
         resolved = YAML(typ="safe", pure=True).load((folder / "experiment.yaml").read_text(encoding="utf-8"))
-        if not isinstance(resolved, dict):
-            raise ValueError("is no mapping")
-    except (OSError, ValueError, YAMLError) as error:
-        return Run(folder, "unreadable", f"experiment.yaml cannot be read: {_first_line(error)}", {}, {})
+        if not isinstance(resolved, dict) or not isinstance(resolved.get("task"), str):
+            raise ValueError("says no task")
+        _question(resolved)
+    except Exception as error:  # such a file may hold anything
+        return Run(folder, "unreadable", f"experiment.yaml: {first_line(error)}", {}, {})
     if (folder / "metrics.json").exists():
         try:
             metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-            _check(metrics)
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            return Run(folder, "unreadable", f"metrics.json: {_first_line(error)}", resolved, {})
+            _check(metrics, resolved)
+        except Exception as error:  # such a file may hold anything
+            lacking = "lacks " * isinstance(error, KeyError)
+            return Run(folder, "unreadable", f"metrics.json: {lacking}{first_line(error)}", resolved, {})
         return Run(folder, "complete", "", resolved, metrics)
     try:
         failure = json.loads((folder / "failure.json").read_text(encoding="utf-8"))
@@ -125,27 +161,27 @@ def read(folder: Path) -> Run:
         return Run(folder, "unfinished", _how_far(folder), resolved, {})
 
 
-def _check(metrics: dict[str, Any]) -> None:
-    """Passes what can be summed up.
-
-    Raises:
-        ValueError, LookupError, TypeError, AttributeError: If what every run has is not there, or is something else.
-    """
+def _check(metrics: dict[str, Any], resolved: dict[str, Any]) -> None:
+    """Passes what can be summed up and shown; any error says that it cannot."""
     for name in ("metrics", "experiment", "provenance", "data", "evaluated_on"):
         if not isinstance(metrics.get(name), dict):
             raise ValueError(f"lacks {name}")
     dict(metrics["data"]["sha256"])
-    summarize("", {}, {0: metrics})
+    tables.cells(summarize("", resolved, {0: metrics}))
 
 
-def _first_line(error: Exception) -> str:
-    said = (str(error) or type(error).__name__).strip().splitlines()[0]
-    return f"lacks {said}" if isinstance(error, KeyError) else said
+def _question(resolved: dict[str, Any]) -> str:
+    """What seeds of one experiment have in common."""
+    question = {key: value for key, value in resolved.items() if key not in ABOUT_THE_RUN}
+    return json.dumps(question, sort_keys=True, default=str)
 
 
 def _how_far(folder: Path) -> str:
     state = _state(folder)
-    times = [file.stat().st_mtime for file in folder.iterdir()]
+    times = [folder.stat().st_mtime]
+    for file in folder.iterdir():
+        with contextlib.suppress(OSError):  # gone meanwhile
+            times.append(file.stat().st_mtime)
     written = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(max(times)))
     reached = f"step {state['global_step']:,} of {state['max_steps']:,}" if state else "before the first checkpoint"
     return f"{reached}; last written {written}; the same command goes on, if it is not running"
@@ -160,14 +196,16 @@ def _state(folder: Path) -> dict[str, Any]:
     for place in (folder, *checkpoints):
         try:
             state = json.loads((place / "trainer_state.json").read_text(encoding="utf-8"))
-            return {"log_history": [], **state, "global_step": int(state["global_step"])}
+            steps = {key: int(state[key]) for key in ("global_step", "max_steps")}
+            return {**steps, "log_history": list(state["log_history"])}
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return {}
 
 
 def _history(folder: Path) -> list[dict[str, Any]]:
-    return [entry for entry in _state(folder).get("log_history", []) if isinstance(entry.get("step"), int)]
+    entries = _state(folder).get("log_history", [])
+    return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("step"), int)]
 
 
 @dataclass(frozen=True)
@@ -195,8 +233,7 @@ def experiments(runs: Iterable[Run]) -> list[Experiment]:
     question. A run that has no figures yet stands with those that ask the same."""
     groups: dict[tuple[Path, str], dict[str, list[Run]]] = {}
     for run in sorted(runs, key=lambda run: run.state != "complete"):
-        question = {key: value for key, value in run.resolved.items() if key not in ABOUT_THE_RUN}
-        asked = groups.setdefault((run.folder.parent, json.dumps(question, sort_keys=True, default=str)), {})
+        asked = groups.setdefault((run.folder.parent, _question(run.resolved)), {})
         data = json.dumps(run.metrics["data"].get("sha256")) if run.metrics else next(iter(asked), "")
         asked.setdefault(data, []).append(run)
     found = [sorted(group, key=lambda run: run.seed) for asked in groups.values() for group in asked.values()]
@@ -207,9 +244,10 @@ def experiments(runs: Iterable[Run]) -> list[Experiment]:
 def _experiment(group: list[Run], groups: list[list[Run]]) -> Experiment:
     label = group[0].place
     if sum(other[0].place == label for other in groups) > 1:
-        label = f"{label} in {group[0].folder.parents[2].name}, seed {group[0].seed}"
+        seeds = ", ".join(str(run.seed) for run in group)
+        label = f"{label} in {group[0].folder.parent.parent.parent}, seed{'s' * (len(group) > 1)} {seeds}"
     complete = {run.seed: run.metrics for run in group if run.state == "complete"}
-    summary = summarize(group[0].place, group[0].resolved, complete) if complete else None
+    summary = summarize(label, group[0].resolved, complete) if complete else None
     return Experiment(label, group, summary)
 
 
@@ -217,7 +255,7 @@ def summarize(place: str, resolved: dict[str, Any], runs: dict[int, dict[str, An
     """Mean, standard deviation and interval of the mean over complete seeds of one experiment.
 
     Args:
-        place: `<chapter>/<name>`.
+        place: `<chapter>/<name>`, or what else to call it.
         resolved: The experiment.
         runs: By seed, the content of metrics.json; at least one.
 

@@ -19,21 +19,23 @@ from nutshell import checkpoints, folders, interruption, launch, provenance, pub
 from nutshell.experiment import LostProcess, UserError
 from nutshell.files import write_json, writing
 from nutshell.launch import is_main
-from nutshell.record import Record
+from nutshell.record import Record, lost_process
 from nutshell.schema import Experiment
 from nutshell.tasks import TASKS
 
 logger = logging.getLogger("nutshell")
 
 
-def run(experiment: Experiment, output: Path, force: bool = False, mode: str = "disabled") -> dict[str, Any] | None:
+def run(
+    experiment: Experiment, output: Path, force: bool = False, mode: tracking.Mode | None = None
+) -> dict[str, Any] | None:
     """Runs every seed that is not complete and sums up.
 
     Args:
         experiment: A checked experiment.
         output: The root of all results.
         force: Run again, and discard what the seeds' folders hold once model and data have proved good.
-        mode: How it is tracked, as tracking.mode found.
+        mode: How it is tracked, as tracking.mode found; None: not.
 
     Returns:
         The summary, as in summary.json; None on every process but the main one.
@@ -56,9 +58,9 @@ def run(experiment: Experiment, output: Path, force: bool = False, mode: str = "
         folder = home / f"seed-{seed}"
         try:
             with writing(folder):
-                _run_seed(experiment, seed, folder, read, force, mode)
+                _run_seed(experiment, seed, folder, read, force, mode or tracking.Mode("disabled"))
         except RuntimeError as error:
-            if launch.processes() == 1 or not _of_a_connection(error):
+            if launch.processes() == 1 or not lost_process(error):
                 raise
             time.sleep(2)  # the launcher sees the other one's end first, and does not name this one as the cause
             raise LostProcess(
@@ -72,6 +74,8 @@ def run(experiment: Experiment, output: Path, force: bool = False, mode: str = "
     summary = _summary(experiment, home, read)
     with writing(home):
         write_json(home / "summary.json", summary)
+        for seed in experiment.seeds:
+            publishing.push(home / f"seed-{seed}", experiment.training)
     return summary
 
 
@@ -84,11 +88,9 @@ def end() -> None:
         torch.distributed.destroy_process_group()
 
 
-def _of_a_connection(error: RuntimeError) -> bool:
-    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
-
-
-def _run_seed(experiment: Experiment, seed: int, folder: Path, read: dict[str, str], force: bool, mode: str) -> None:
+def _run_seed(
+    experiment: Experiment, seed: int, folder: Path, read: dict[str, str], force: bool, mode: tracking.Mode
+) -> None:
     """One seed, from whatever its folder holds to a complete one with metrics.json."""
     resolved = experiment.resolved(seed) | {"read": read}
     with folders.only_one(folder):
@@ -131,8 +133,6 @@ def _run_seed(experiment: Experiment, seed: int, folder: Path, read: dict[str, s
             raise
         if is_main():
             record.end(found)
-            if args.push_to_hub:
-                logger.info("pushed to %s", publishing.push(folder / "model", args))
         args.distributed_state.wait_for_everyone()
 
 

@@ -14,6 +14,7 @@ MOST_SAMPLES = 24  # printed; samples.jsonl has all
 def print_summary(summary: dict, output: Path) -> None:
     """The table that ends an experiment's run, and of prompts what the first seed made of them."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from nutshell.report.tables import cells
@@ -25,7 +26,7 @@ def print_summary(summary: dict, output: Path) -> None:
         beside = [f"bits per byte of the same text: {rates}"]
     table = Table(
         title=f"{summary['experiment']}  seed{'s' * (len(summary['seeds']) > 1)} {seeds}",
-        caption="\n".join([summary["evaluated_on"]["text"], *beside, str(output / summary["experiment"])]),
+        caption=escape("\n".join([summary["evaluated_on"]["text"], *beside, str(output / summary["experiment"])])),
     )
     for column in ("metric", "value", "95 % interval", "reference band", ""):
         table.add_column(column, justify="left" if column in ("metric", "") else "right")
@@ -90,12 +91,13 @@ def print_experiment(experiment: Experiment, output: Path) -> None:
 def print_comparison(found) -> None:
     """The table of a comparison.Comparison, and McNemar's test below it."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console(width=None if sys.stdout.isatty() else 120)
     seeds = [", ".join(map(str, numbers)) for numbers in found.seeds]
     table = Table(
-        title=f"A: {found.labels[0]} (seeds {seeds[0]})\nB: {found.labels[1]} (seeds {seeds[1]})",
+        title=escape(f"A: {found.labels[0]} (seeds {seeds[0]})\nB: {found.labels[1]} (seeds {seeds[1]})"),
         caption=f"the same {found.count:,} {found.unit} in both; 95 % intervals: paired bootstrap, and Welch's t over "
         "seeds; one is better where no interval holds 0",
     )

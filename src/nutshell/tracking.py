@@ -4,11 +4,14 @@ import contextlib
 import json
 import logging
 import os
+import queue
 import re
 import shlex
 import shutil
 import threading
 import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +25,22 @@ logger = logging.getLogger("nutshell")
 MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}
 ANSWER_SECONDS = 3.0  # that the server has before a launch; wandb itself would wait for 100
 INIT_SECONDS = 8.0
+ARTIFACT_SECONDS = 5.0
 FINISH_SECONDS = 10.0  # at the end, to upload what is left: Slurm kills 30 seconds after its SIGTERM
 # What Trainer logs once, at the end of training: WandbCallback has it in the summary, and not in the history.
 SINGLE = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos")
 
 
-def mode(wanted: bool) -> str:
-    """How this launch is tracked: "online", "offline" or "disabled", which every process but the main one gets.
+@dataclass
+class Mode:
+    """How a launch is tracked from now on: "online", "offline" or "disabled"; a server that fails once is not asked
+    again."""
+
+    now: str
+
+
+def mode(wanted: bool) -> Mode:
+    """How this launch is tracked at first; every process but the main one gets "disabled".
 
     Args:
         wanted: Whether tracking was asked for; if not, wandb is not imported.
@@ -40,7 +52,7 @@ def mode(wanted: bool) -> str:
     if asked not in MODES:
         raise UserError(f"WANDB_MODE: expected online, offline or disabled, not {asked!r}")
     if not wanted or not is_main() or MODES[asked] == "disabled":
-        return "disabled"
+        return Mode("disabled")
     os.environ["WANDB_SILENT"] = "true"  # some of its lines come before it has settings
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # to wandb's makers
     try:
@@ -50,40 +62,62 @@ def mode(wanted: bool) -> str:
         settings = wandb_setup.singleton().settings
         found = MODES.get(settings.mode, "online")  # `wandb offline` writes it into a file
         if found != "online":
-            return found
+            return Mode(found)
         if not wbauth.authenticate_session(
             host=settings.base_url, source="nutshell", prompt=False, update_session=False
         ):
-            return "offline"
+            return Mode("offline")
         reason = None if _answers(settings) else f"{settings.base_url} does not answer"
     except Exception as error:
         reason = _said(error)
     if reason:
         logger.warning("W&B: %s; tracking off line", reason)
-    return "offline" if reason else "online"
+    return Mode("offline" if reason else "online")
 
 
 def _answers(settings) -> bool:
     """Whether the server says anything in time, be it through a proxy."""
     import requests
 
-    answered = threading.Event()
-
-    def ask() -> None:
+    def ask() -> bool:
         proxies = {"http": settings.http_proxy, "https": settings.https_proxy}
         proxies = {scheme: proxy for scheme, proxy in proxies.items() if proxy}
         try:
             requests.head(settings.base_url, timeout=ANSWER_SECONDS, proxies=proxies)
         except requests.exceptions.SSLError:
-            pass  # an answer: wandb has certificates of its own
+            return True  # an answer: wandb has certificates of its own
         except requests.RequestException:
-            return
-        answered.set()
+            return False
+        return True
 
-    thread = threading.Thread(target=ask, daemon=True)  # looking a name up knows no time limit
-    thread.start()
-    thread.join(ANSWER_SECONDS)
-    return answered.is_set()
+    try:
+        return _within(ANSWER_SECONDS, ask)  # looking a name up knows no time limit
+    except TimeoutError:
+        return False
+
+
+def _within(seconds: float, call: Callable[[], Any]) -> Any:
+    """What a call returns, or its error.
+
+    Raises:
+        TimeoutError: If it takes longer; it then goes on by itself.
+    """
+    found: queue.SimpleQueue = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            found.put((call(), None))
+        except Exception as error:
+            found.put((None, error))
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        result, error = found.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"no answer within {seconds:g} s") from None
+    if error:
+        raise error
+    return result
 
 
 class Tracker:
@@ -99,7 +133,7 @@ class Tracker:
         folder: The seed's folder; everything that wandb writes of this run is in its `wandb/`.
     """
 
-    def __init__(self, mode: str, place: str, seed: int, folder: Path):
+    def __init__(self, mode: Mode, place: str, seed: int, folder: Path):
         self.mode, self.place, self.seed, self.folder = mode, place, seed, folder
         self._about: dict[str, Any] | None = None  # from begin to end
         self._rows: list[dict[str, Any]] = []
@@ -113,7 +147,7 @@ class Tracker:
             provenance: What is known of commit, versions and device.
             history: Trainer's log history up to here.
         """
-        if self.mode == "disabled":
+        if self.mode.now == "disabled":
             return
         self._about = {
             "project": os.environ.get("WANDB_PROJECT") or "nutshell",
@@ -124,17 +158,17 @@ class Tracker:
             "config": {**resolved, "provenance": provenance},
         }
         self._rows = list(history)
+        on_line = self.mode.now == "online"
         try:
             self._open()
         except Exception as error:
             self._drop()
-            if self.mode == "offline":
+            if on_line:
+                logger.warning("W&B: %s; tracking off line", _said(error))
+                self.begin(resolved, provenance, history)
+            else:
                 logger.warning("W&B: not tracked: %s", _said(error))
                 self._about = None
-                return
-            logger.warning("W&B: %s; tracking off line", _said(error))
-            self.mode = "offline"
-            self.begin(resolved, provenance, history)
 
     def log(self, logs: dict[str, Any], step: int) -> None:
         """Adds what Trainer logs at a step."""
@@ -163,8 +197,8 @@ class Tracker:
     def _close(self, exit_code: int, results: dict[str, Any] | None) -> None:
         if self._about is None:
             return
-        figures, rows = (_summary(results), _listed(self.folder)) if results else ({}, [])
         try:
+            figures, rows = (_summary(results), _listed(self.folder)) if results else ({}, [])
             try:
                 self._end(exit_code, figures, rows)
             except Exception:  # a SIGTERM to all of a job's processes ends the one that writes for wandb
@@ -190,6 +224,7 @@ class Tracker:
         except TimeoutError:
             place = shlex.quote(str(self.folder / "wandb"))
             logger.warning("W&B: not all was uploaded in time; the rest: wandb sync --include-online %s", place)
+            self.mode.now = "offline"
 
     def _open(self) -> None:
         import wandb
@@ -205,7 +240,7 @@ class Tracker:
             **self._about,
             id=name,
             resume="allow",
-            mode=self.mode,
+            mode=self.mode.now,
             dir=str(self.folder),
             reinit="create_new",
             settings=wandb.Settings(
@@ -228,10 +263,10 @@ class Tracker:
         artifact = wandb.Artifact(re.sub(r"[^A-Za-z0-9_.-]", "-", f"{self.place}-seed-{self.seed}"), "experiment")
         # Not the default "mutable", which copies the file elsewhere.
         artifact.add_file(str(self.folder / "experiment.yaml"), policy="immutable", skip_cache=True)
-        self._run.log_artifact(artifact)
+        _within(ARTIFACT_SECONDS, lambda: self._run.log_artifact(artifact))
         for folder in earlier:
             shutil.rmtree(folder, ignore_errors=True)
-        if self.mode == "online":
+        if self.mode.now == "online":
             logger.info("W&B: tracked at %s", self._run.url)
         else:
             logger.info("W&B: tracked off line; to upload: wandb sync %s", shlex.quote(str(home)))
@@ -248,8 +283,10 @@ class Tracker:
             self._run.log({**rewrite_logs(row), "train/global_step": step}, step=index, commit=True)
 
     def _drop(self) -> None:
-        """Leaves nothing of wandb behind that would speak up, or wait, when Python ends."""
+        """Leaves nothing of wandb behind that would speak up, or wait, when Python ends; from now on off line."""
         run, self._run = self._run, None
+        if self.mode.now == "online":
+            self.mode.now = "offline"
         with contextlib.suppress(Exception):
             run.finish(1)
         with contextlib.suppress(Exception):

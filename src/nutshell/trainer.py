@@ -1,8 +1,10 @@
 """Trainer as every task here uses it: the same steps on any number of processes, whole checkpoints."""
 
+import concurrent.futures
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,6 @@ import torch
 from accelerate.data_loader import SeedableRandomSampler
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback
-from transformers.utils import PushInProgress
 
 from nutshell import checkpoints, interruption, publishing
 from nutshell.data.batches import Evened, WithGhosts
@@ -35,6 +36,7 @@ class ExactTrainer(Trainer):
         self.evaluation_seconds = 0.0  # with all that callbacks do then
         self.still_to_do: list[str] = []  # "evaluate", "save": at the step that is resumed from
         self._last_step = self.saved_step = self.evened = None
+        self.pushes: list[Future] = []
 
     def order(self) -> torch.utils.data.Sampler[int]:
         """The order of the training examples: a function of seed and epoch alone."""
@@ -159,25 +161,36 @@ class ExactTrainer(Trainer):
             if self.args.should_save:
                 shutil.rmtree(beside, ignore_errors=True)
             raise
-        if self.args.should_save:
-            self._finish_current_push()  # of a checkpoint that may be removed now
+        if self.args.should_save and self._pushed():
             checkpoints.rotate(checkpoint.parent, self.args.save_total_limit, self.state.best_model_checkpoint)
             if self.args.push_to_hub:
-                jobs = publishing.push_checkpoint(checkpoint, self.hub_model_id, self.args)
-                self.push_in_progress = PushInProgress(jobs)
+                self.pushes = publishing.push_checkpoint(checkpoint, self.hub_model_id, self.args)
         self.saved_step = self.state.global_step
         wait()
 
     def init_hf_repo(self, *args, **kwargs) -> None:
         """Stock, with a message if the Hub refuses."""
         if self.is_world_process_zero():
-            self.hub_model_id, self.push_in_progress = publishing.open_repository(self.args), None
+            self.hub_model_id = publishing.open_repository(self.args.hub_model_id, self.args.hub_private_repo)
 
     def push_to_hub(self, *args, **kwargs) -> None:
         """Nothing: the runner pushes when the figures and the card are there."""
 
     def _push_from_checkpoint(self, checkpoint_folder) -> None:
         """Nothing: it is written beside, and pushed when it has its name."""
+
+    def _pushed(self) -> bool:
+        """Whether no push is under way; while one is, as in stock, no other begins, and no checkpoint is removed."""
+        if not all(job.done() for job in self.pushes):
+            return False
+        publishing.warn_of_failures(self.pushes)
+        self.pushes = []
+        return True
+
+    def _finish_current_push(self) -> None:
+        """Stock calls this when training ends: waits for a push that is under way."""
+        concurrent.futures.wait(self.pushes)
+        self._pushed()
 
     def _check_shared(self, partial: Path) -> None:
         missing = [rank for rank in range(self.args.world_size) if not (partial / f"rng_state_{rank}.pth").exists()]

@@ -33,7 +33,8 @@ def render(experiments: Sequence[Experiment], now: str | None = None) -> str:
         now: When it is written, if the page is to say so.
 
     Returns:
-        HTML of fewer than 3,000,000 bytes in UTF-8; the same for the same experiments and time.
+        HTML of fewer than 3,000,000 bytes in UTF-8 (of thousands of experiments more: their overview is whole); the
+        same for the same experiments and time.
     """
     entries = [_entry(number, experiment) for number, experiment in enumerate(experiments, 1)]
     found = {id(experiment): entry for experiment, entry in zip(experiments, entries, strict=True)}

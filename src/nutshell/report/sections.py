@@ -77,8 +77,12 @@ def cost(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """What the seeds took, and on what."""
     seconds, count = number(summary.get("wall_seconds")), len(summary.get("seeds") or ())
     processes, precision = summary.get("processes"), summary.get("mixed_precision")
+    of = f" for {count} seeds" if count > 1 else ""
     rows = [
-        ("seconds", "" if seconds is None else f"{rate(seconds)} s" + (f" for {count} seeds" if count > 1 else "")),
+        (
+            "seconds",
+            "" if seconds is None else f"{rate(seconds)} s{of}{' after resuming' * bool(summary.get('resumed'))}",
+        ),
         ("examples per second", rate(summary.get("examples_per_second"))),
         ("tokens per second", rate(summary.get("tokens_per_second"))),
         ("device", short(summary.get("device", ""), LABEL_LETTERS)),

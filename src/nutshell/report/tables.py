@@ -33,10 +33,17 @@ def cells(summary: dict) -> list[tuple[str, str, str, str, str]]:
         interval = ""
         if entry["interval_95"]:
             interval = "{:.4f} to {:.4f}".format(*entry["interval_95"]) + f" over {entry['interval_is_over']}"
-        band = (summary["resolved"].get("reference") or {}).get(name)
+        band = _band(summary["resolved"].get("reference"), name)
         said = ("{} to {}".format(*band), verdict(entry["mean"], band)) if band else ("", "")
         rows.append((name, value, interval, *said))
     return rows
+
+
+def _band(reference: object, name: str) -> list[float] | None:
+    """A metric's published band, if it is one: what was run is shown, whatever stands in its file."""
+    band = reference.get(name) if isinstance(reference, dict) else None
+    whole = isinstance(band, list | tuple) and len(band) == 2 and all(isinstance(end, int | float) for end in band)
+    return band if whole else None
 
 
 def verdict(value: float, band: Sequence[float]) -> str:

@@ -111,7 +111,8 @@ def language_model(
     ranges = metrics.causal_intervals(nats, tokens, part.size_bytes)
     if trainer.is_world_process_zero():
         costs = measured.in_order(result.predictions)
-        write_lines(Path(args.output_dir) / "stretches.jsonl", blocks.stretches(part, prepared.vocabulary, costs))
+        if rows := blocks.stretches(part, prepared.vocabulary, costs):
+            write_lines(Path(args.output_dir) / "stretches.jsonl", rows)
     trainer.save_model(str(Path(args.output_dir) / "model"))
     trainer.save_state()  # trainer_state.json, with the log history
     return {
@@ -166,8 +167,8 @@ def _model(experiment: LanguageModel, prepared: Prepared, finished: Path | None,
 
 def _lengths(prepared: Prepared, block_tokens: int) -> dict[str, Any]:
     """Of the training documents, each with its end of text; none is cut."""
-    of = blocks.owners(prepared.streams["train"], prepared.vocabulary.end_of_text)
-    return metrics.lengths(numpy.bincount(of), block_tokens) | {"truncated": 0}
+    ends = numpy.flatnonzero(prepared.streams["train"] == prepared.vocabulary.end_of_text)
+    return metrics.lengths(numpy.diff(ends), block_tokens) | {"truncated": 0}
 
 
 def _figures(result, size_bytes: int) -> dict[str, float]:
