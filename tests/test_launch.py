@@ -478,3 +478,22 @@ print(statistics.median(rates[16]) / statistics.median(rates[1]), rates)
     )
     assert process.returncode == 0, process.stderr
     assert float(process.stdout.split()[0]) >= 3, process.stdout
+
+
+def test_two_processes_leave_the_reason_of_a_failure(write, tmp_path):
+    """And not that one of them has lost the other."""
+    file, output = write(SMALL_YAML), tmp_path / "failed"
+    process = start(
+        LAUNCH, "--num_processes", 2, "-m", "nutshell", "run", file, "--output", output, "training.learning_rate=1e30"
+    )
+    _, err = process.communicate(timeout=300)
+    assert process.returncode and "training diverged" in err
+    assert "training diverged" in read(output, "failure.json")["error"]
+
+
+def test_two_processes_are_one_tracked_run(write, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    file, output = write(SMALL_YAML), tmp_path / "tracked"
+    said = finish(LAUNCH, "--num_processes", 2, "-m", "nutshell", "run", file, "--output", output)
+    assert said.count("wandb sync") == 1
+    assert len(list(output.rglob("*.wandb"))) == 1
