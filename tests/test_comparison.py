@@ -166,14 +166,14 @@ def test_what_cannot_be_compared(tmp_path, nutshell):
     write(tmp_path / "g/prompts", 13, "generate", {"mean_nats": entry(2.0, None)}, [])
     (tmp_path / "c/lost/seed-13/predictions.jsonl").unlink()
     torn = tmp_path / "c/torn/seed-13/predictions.jsonl"
-    torn.write_text(torn.read_text()[:-30])
+    torn.write_text("".join(torn.read_text().splitlines(keepends=True)[:-1]))
     unfinished = tmp_path / "c/unfinished/seed-13"
     unfinished.mkdir(parents=True)
     (unfinished / "experiment.yaml").write_text("{task: classify, seed: 13}")
     for other, said in (
         ("c/elsewhere", "were not measured on the same examples"),
         ("c/lost", "predictions.jsonl: is missing or damaged; run the experiment again with --force"),
-        ("c/torn", "predictions.jsonl: is missing or damaged"),
+        ("c/torn", "c/torn/seed-13/predictions.jsonl: is damaged"),
         ("c/swapped", "is not of the examples that metrics.json names"),
         ("g/prompts", "continuations cannot be right or wrong"),
         ("c/unfinished", "no run of it is complete"),

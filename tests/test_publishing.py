@@ -122,7 +122,7 @@ def test_strategies(write, nutshell, hub, strategy, places):
 def test_a_hub_that_refuses_is_said_before_any_training(write, nutshell, hub, tmp_path):
     hub.refuses = LocalTokenNotFoundError("no token")
     code, _, said = nutshell("run", write(PUSHED))
-    assert code == 2 and "training.push_to_hub: me/pairs: no token; log in with `hf auth login`" in said
+    assert code == 2 and "training.push_to_hub: me/pairs: no token; log in with `hf auth login`; leave" in said
     assert not (tmp_path / "outputs/finetune/pairs/seed-13").exists()
 
 
@@ -141,6 +141,7 @@ def test_an_upload_that_fails_at_the_end_loses_nothing(write, nutshell, hub, res
     ("old", "new", "said"),
     [
         ("hub_model_id: me/pairs,", "", "training.hub_model_id is missing"),
+        ("me/pairs", "'me/x y'", "training.hub_model_id: expected owner/name, not 'me/x y'"),
         ("[13]", "[13, 21]", "several seeds would overwrite one another"),
         ("push_to_hub: true,", "", "nothing is pushed without training.push_to_hub: true"),
         ("push_to_hub: true,", "push_to_hub: true, hub_token: hf_abc,", "a key in a file is a leaked key"),

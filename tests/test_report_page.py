@@ -87,7 +87,7 @@ def test_everything_is_there(root):
     assert "default-src 'none'" in text and 'lang="en"' in text and "width=device-width" in text
     for word in (
         "finetune/pairs", "language_model/small", "2026-11-22 15:00 UTC", "0.84 to 0.88: below", "↑ higher is better", "↓ lower is better",
-        "3: 13, 21, 42", "182 s for 3 seeds", "37.9 examples/s", "AMD EPYC (2 threads)", "fp32", "loss, nats per example", "learning rate",
+        "3 (13, 21, 42)", "182 s for 3 seeds", "37.9 examples/s", "AMD EPYC (2 threads)", "fp32", "loss, nats per example", "learning rate",
         "the same for every seed", "7 of 190 training examples are cut (3.7%)", "divided into blocks: nothing is cut", "Surest and wrong, seed 13",
         "predicted not_equivalent with probability 0.959", "nutshell run experiments/finetune/pairs.yaml --seed 42", "6666666666",
         "README of google-research/bert", "gzip -9", "Samples, seed 13, after 10 steps", '"learning_rate": 5e-05',

@@ -44,7 +44,9 @@ def test_the_command_makes_the_same_again(write, nutshell, tmp_path):
     file = write(SMALL_YAML.replace("[13]", "[13, 21]"))
     assert nutshell("run", file, "training.max_steps=3", "--seed", "7")[0] == 0
     (run,) = results.find([tmp_path / "outputs"])
-    assert run.resolved["command"] == f"nutshell run {file} training.max_steps=3 --seed 7"
+    assert (
+        run.resolved["command"] == f"nutshell run {file} training.max_steps=3 --seed 7 --output {tmp_path / 'outputs'}"
+    )
     first = run.metrics["metrics"]
     words = run.resolved["command"].split()[1:]
     assert nutshell(*words, "--force")[0] == 0

@@ -164,7 +164,7 @@ def _show(experiments: list[Experiment], arguments: argparse.Namespace) -> None:
 
 def _report(arguments: argparse.Namespace) -> None:
     from nutshell import results
-    from nutshell.files import write_text, writing
+    from nutshell.files import write_text
 
     found = results.experiments(results.find(arguments.folders or [Path("outputs")]))
     if arguments.format == "markdown":
@@ -183,13 +183,13 @@ def _report(arguments: argparse.Namespace) -> None:
     file = arguments.output or Path("report.html")
     if file.is_dir() or not file.parent.is_dir():
         raise UserError(f"{file}: {'is a folder' if file.is_dir() else 'its folder is not there'}; name a file")
-    with writing(file):
+    try:
         write_text(file, text)
-    runs = [run for experiment in found for run in experiment.runs]
-    states = {
-        state: sum(run.state == state for run in runs) for state in ("complete", "unfinished", "failed", "unreadable")
-    }
-    print(f"{file}: {len(runs)} runs, {', '.join(f'{count} {state}' for state, count in states.items() if count)}")
+    except OSError as error:
+        raise UserError(f"{file}: cannot be written: {error.strerror}") from None
+    states = [run.state for experiment in found for run in experiment.runs]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states)))
+    print(f"{file}: {len(states)} run{'s' * (len(states) != 1)}, {counts}")
 
 
 def _compare(arguments: argparse.Namespace) -> None:

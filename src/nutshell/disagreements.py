@@ -1,6 +1,7 @@
 """Problems between an experiment's keys that are each well-formed."""
 
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -170,6 +171,9 @@ def _pushed(plain: dict, training: dict) -> Iterator[Problem]:
         path = ("training", "push_to_hub")
         if "hub_model_id" not in training:
             yield path, "training.hub_model_id is missing: which repository to push to, owner/name"
+        elif not re.fullmatch(r"([\w.-]+/)?[\w.-]+", str(training["hub_model_id"]), re.ASCII):
+            path = ("training", "hub_model_id")
+            yield path, f"training.hub_model_id: expected owner/name, not {training['hub_model_id']!r}"
         if isinstance(plain.get("seeds"), list) and len(plain["seeds"]) > 1:
             yield (
                 path,

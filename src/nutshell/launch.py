@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from pathlib import Path
 from typing import Any
 
 from nutshell.data.datasets import DATASETS, TEXTS
@@ -60,15 +61,18 @@ def training(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def command(experiment: Experiment, seed: int, launched: dict[str, Any]) -> str:
+def command(experiment: Experiment, seed: int, output: Path, launched: dict[str, Any]) -> str:
     """What runs one seed of an experiment alike: for a shell at the top of the repository.
 
     Args:
         experiment: As it was loaded.
         seed: The seed.
+        output: The root of all results.
         launched: How many `processes` there are, and in which `mixed_precision`.
     """
     words = ["run", str(experiment._file), *experiment._overrides, "--seed", str(seed)]
+    if output.resolve() != Path("outputs").resolve():
+        words += ["--output", str(output)]
     launcher, data = ["nutshell"], getattr(experiment, "data", None)
     if launched["processes"] > 1 or launched["mixed_precision"] != "no":
         fsdp = os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"

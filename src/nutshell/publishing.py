@@ -218,7 +218,7 @@ def push(folder: Path, training: dict[str, Any]) -> None:
     logger.info("pushed to %s", address)
 
 
-def _asked(name: str, request: Callable, instead: str = "; log in with `hf auth login`, or leave push_to_hub out"):
+def _asked(name: str, request: Callable, instead: str = "; leave push_to_hub out to run without"):
     from httpx2 import HTTPError
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
@@ -232,4 +232,7 @@ def _asked(name: str, request: Callable, instead: str = "; log in with `hf auth 
         OSError,
         HTTPError,
     ) as error:
-        raise UserError(f"training.push_to_hub: {name}: {first_line(error)}{instead}") from None
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        unknown = isinstance(error, LocalTokenNotFoundError) or status in (401, 403)
+        login = "; log in with `hf auth login`" * unknown
+        raise UserError(f"training.push_to_hub: {name}: {first_line(error).rstrip('.')}{login}{instead}") from None

@@ -90,6 +90,8 @@ class Run:
         try:
             if task == "language_model":
                 return {key: numpy.array([row[key] for row in rows]) for key in ("bytes", "tokens", "nats")}
+            if len(rows) != self.metrics["evaluated_on"]["examples"]:
+                raise ValueError("rows are missing")
             labels = numpy.array([row["label"] for row in rows])
             chances = numpy.array([row["probabilities"] for row in rows])[numpy.arange(len(rows)), labels]
             return {

@@ -113,7 +113,7 @@ def _run_seed(
         origin = f"resuming from {resume.name}" if resume else "from the start"
         where = f"{provenance.device_name(args)}, {launched['mixed_precision'].replace('no', 'fp32')}"
         logger.info("%s: seed %d, %s, on %s", experiment.place, seed, origin, where)
-        command = launch.command(experiment, seed, launched)
+        command = launch.command(experiment, seed, folder.parents[2], launched)
         tracker = tracking.Tracker(mode, str(experiment.place), seed, folder)
         about = {**resolved, "launch": launched, "command": command}
         record = Record(folder, about, force, resume is not None, tracker, provenance.made_with(args, began))
@@ -194,7 +194,10 @@ def _summary(experiment: Experiment, home: Path, read: dict[str, str]) -> dict[s
         if (match := re.fullmatch(r"seed-(\d+)", folder.name)) and (folder / "metrics.json").exists():
             seed = int(match[1])
             if not folders.differences(folder, experiment.resolved(seed) | {"read": read}):
-                runs[seed] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+                try:
+                    runs[seed] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+                except ValueError:
+                    raise UserError(f"{folder / 'metrics.json'}: is damaged; run seed {seed} with --force") from None
     if len({json.dumps(run["data"]["sha256"]) for run in runs.values()}) > 1:
         raise UserError(f"{home}: its seeds were run on different data; run them again with --force")
     return results.summarize(str(experiment.place), experiment.resolved(), dict(sorted(runs.items())))

@@ -9,6 +9,7 @@ from nutshell import launch
 from nutshell.schema import Experiment
 
 MOST_SAMPLES = 24  # printed; samples.jsonl has all
+ONE_SEED = ". With one seed of either it says so of these two models: the chance of training is in no interval"
 
 
 def print_summary(summary: dict, output: Path) -> None:
@@ -96,10 +97,11 @@ def print_comparison(found) -> None:
 
     console = Console(width=None if sys.stdout.isatty() else 120)
     seeds = [", ".join(map(str, numbers)) for numbers in found.seeds]
+    over_seeds = any(row.over_seeds for row in found.rows)
     table = Table(
         title=escape(f"A: {found.labels[0]} (seeds {seeds[0]})\nB: {found.labels[1]} (seeds {seeds[1]})"),
         caption=f"the same {found.count:,} {found.unit} in both; 95 % intervals: paired bootstrap, and Welch's t over "
-        "seeds; one is better where no interval holds 0",
+        f"seeds; one is better where no interval holds 0{'' if over_seeds else ONE_SEED}",
     )
     for column in ("metric", "better", "A", "B", "A - B", f"over {found.unit}", "over seeds", "verdict"):
         table.add_column(column, justify="left" if column in ("metric", "better", "verdict") else "right")

@@ -48,10 +48,12 @@ def mode(wanted: bool) -> Mode:
     Raises:
         UserError: If WANDB_MODE is none that there is.
     """
+    if not wanted:
+        return Mode("disabled")
     asked = os.environ.get("WANDB_MODE") or "online"
     if asked not in MODES:
         raise UserError(f"WANDB_MODE: expected online, offline or disabled, not {asked!r}")
-    if not wanted or not is_main() or MODES[asked] == "disabled":
+    if not is_main() or MODES[asked] == "disabled":
         return Mode("disabled")
     os.environ["WANDB_SILENT"] = "true"  # some of its lines come before it has settings
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # to wandb's makers

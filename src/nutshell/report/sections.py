@@ -12,6 +12,7 @@ from nutshell.results import Experiment, Run
 
 MOST_CLASSES = 12  # of a confusion matrix
 TEXT_LETTERS, COMMAND_LETTERS, LABEL_LETTERS = 600, 2_000, 80
+CURVES = ("bits_per_byte", "accuracy")  # of a run that has no figures yet
 DIRECTIONS = {True: "↑ higher is better", False: "↓ lower is better"}
 
 
@@ -129,11 +130,12 @@ def _figures(runs: list[Run], summary: dict[str, Any]) -> list[dict[str, Any]]:
     add(f"loss, {unit}", trained + checked, " and ".join(kinds))
     entries = named(summary.get("metrics"))
     logged = {name for run in runs for entry in run.history for name in entry}
-    for name in sorted(entries, key=lambda name: name != "bits_per_byte"):
+    for name in sorted(entries or CURVES, key=lambda name: name != "bits_per_byte"):
         if f"eval_{name}" in logged:
-            lines = _lines(runs, f"eval_{name}", marked=True)
-            better = DIRECTIONS.get(entries[name]["higher_is_better"], "")
-            add(short(f"{name}, {entries[name]['unit']}", LABEL_LETTERS), lines, f"validation; {better}")
+            entry = named(entries.get(name))
+            caption = ", ".join(filter(None, [name, str(entry.get("unit", ""))]))
+            note = "; ".join(filter(None, ["validation", DIRECTIONS.get(entry.get("higher_is_better"), "")]))
+            add(short(caption, LABEL_LETTERS), _lines(runs, f"eval_{name}", marked=True), note)
             break
     rates = _lines(runs, "learning_rate")
     if rates and all(line.points == rates[0].points for line in rates):
