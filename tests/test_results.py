@@ -111,7 +111,7 @@ def test_seeds_of_two_questions_are_not_put_together(write, nutshell, tmp_path):
     assert nutshell("run", file, "--seed", "2", "training.learning_rate=1e-3")[0] == 0
     found = results.experiments(results.find([tmp_path / "outputs"]))
     assert [len(experiment.runs) for experiment in found] == [1, 1]
-    assert len({experiment.label for experiment in found}) == 2
+    assert [experiment.label for experiment in found] == ["finetune/pairs, seed 1", "finetune/pairs, seed 2"]
 
 
 def test_what_is_missing_is_named(write, nutshell, tmp_path):

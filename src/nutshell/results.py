@@ -245,9 +245,11 @@ def experiments(runs: Iterable[Run]) -> list[Experiment]:
 
 def _experiment(group: list[Run], groups: list[list[Run]]) -> Experiment:
     label = group[0].place
-    if sum(other[0].place == label for other in groups) > 1:
-        seeds = ", ".join(str(run.seed) for run in group)
-        label = f"{label} in {group[0].folder.parent.parent.parent}, seed{'s' * (len(group) > 1)} {seeds}"
+    alike = [other[0].folder.parent for other in groups if other[0].place == label]
+    if len(set(alike)) > 1:
+        label += f" in {group[0].folder.parent.parent.parent}"
+    if alike.count(group[0].folder.parent) > 1:
+        label += f", seed{'s' * (len(group) > 1)} {', '.join(str(run.seed) for run in group)}"
     complete = {run.seed: run.metrics for run in group if run.state == "complete"}
     summary = summarize(label, group[0].resolved, complete) if complete else None
     return Experiment(label, group, summary)
