@@ -171,3 +171,27 @@ def test_odd_files_are_said_to_be_odd(tmp_path, nutshell, name, text):
     code, printed, said = nutshell("report", tmp_path / "outputs", "--format", "markdown")
     assert code == 0 and "unreadable" in said and printed.count("|") == 18
     assert nutshell("report", tmp_path / "outputs", "--output", tmp_path / "report.html")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("NOWHERE",), "no such folder"),
+        (("EMPTY",), "holds no run; runs are in <output>/<chapter>/<name>/seed-<n>"),
+        (("RUNS", "--output", "EMPTY"), "is a folder; name a file"),
+        (("RUNS", "--output", "NOWHERE/page.html"), "its folder is not there; name a file"),
+        (("RUNS", "--output", "EMPTY/" + "x" * 300), "cannot be written: File name too long"),
+        (("RUNS", "--format", "pdf"), "invalid choice: 'pdf'"),
+        (("RUNS", "--colour"), "unrecognized arguments: --colour"),
+    ],
+)
+def test_what_a_report_refuses(words, said, tmp_path, nutshell):
+    run = tmp_path / "runs/finetune/pairs/seed-13"
+    run.mkdir(parents=True)
+    (run / "experiment.yaml").write_text("{task: classify, seed: 13}")
+    (tmp_path / "empty").mkdir()
+    for key in ("NOWHERE", "EMPTY", "RUNS"):
+        words = [word.replace(key, str(tmp_path / key.lower())) for word in words]
+    code, _, printed = nutshell("report", *words)
+    assert code == 2 and said in printed
+    assert not list((tmp_path / "empty").iterdir())

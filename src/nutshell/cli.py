@@ -181,9 +181,9 @@ def _report(arguments: argparse.Namespace) -> None:
 
         text = page.render(found, time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()))
     file = arguments.output or Path("report.html")
-    if file.is_dir() or not file.parent.is_dir():
-        raise UserError(f"{file}: {'is a folder' if file.is_dir() else 'its folder is not there'}; name a file")
     try:
+        if file.is_dir() or not file.parent.is_dir():
+            raise UserError(f"{file}: {'is a folder' if file.is_dir() else 'its folder is not there'}; name a file")
         write_text(file, text)
     except OSError as error:
         raise UserError(f"{file}: cannot be written: {error.strerror}") from None
