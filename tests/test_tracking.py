@@ -212,9 +212,11 @@ def test_a_signal_marks_it_as_failed(signum, code, write, nutshell, seed, monkey
         return stock(self, *args, **kwargs)
 
     monkeypatch.setattr(ClassifyTrainer, "training_step", training_step)
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell ignores of what it starts with &
     assert nutshell("run", write(SMALL_YAML))[0] == code
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
     assert exit_codes(seed) == [code]
 
 
