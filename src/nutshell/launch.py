@@ -22,6 +22,11 @@ def is_main() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+def precision(mixed_precision: str) -> str:
+    """accelerate's word for it, with `no` said as fp32."""
+    return {"no": "fp32"}.get(mixed_precision, mixed_precision)
+
+
 def split(global_batch_size: int, processes: int, tokens: int) -> tuple[int, int]:
     """How one optimizer step's examples are divided.
 

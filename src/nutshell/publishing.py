@@ -15,6 +15,7 @@ from transformers.trainer_utils import HubStrategy
 from nutshell.data.datasets import DATASETS, TEXTS
 from nutshell.experiment import UserError
 from nutshell.files import first_line, write_json
+from nutshell.launch import precision
 from nutshell.models import MINILM_REPOSITORY
 
 logger = logging.getLogger("nutshell")
@@ -141,7 +142,7 @@ def card(results: dict[str, Any], place: str, command: str) -> ModelCard:
         commit=f"{provenance['commit']}{' with changes' * bool(provenance['dirty'])}",
         versions=", ".join(f"{name} {version}" for name, version in provenance["packages"].items()),
         device=provenance["device"],
-        precision=provenance["mixed_precision"].replace("no", "fp32"),
+        precision=precision(provenance["mixed_precision"]),
         processes=f"{provenance['processes']} process{'es' * (provenance['processes'] > 1)}",
         seconds=round(provenance["wall_seconds"]),
         command=command,
@@ -159,13 +160,18 @@ def _yaml(tree: dict[str, Any]) -> str:
     return text.getvalue().rstrip()
 
 
-def open_repository(name: str, private: bool | None) -> str:
+def open_repository(name: str, private: bool | None, instead: str = "; leave push_to_hub out to run without") -> str:
     """Makes a repository unless it is there; its whole name, `owner/name`.
+
+    Args:
+        name: `hub_model_id`.
+        private: Whether a new one is.
+        instead: What can be done if that fails, for the message.
 
     Raises:
         UserError: If the Hub refuses, or cannot be reached.
     """
-    return _asked(name, lambda: HfApi().create_repo(name, private=private, exist_ok=True)).repo_id
+    return _asked(name, lambda: HfApi().create_repo(name, private=private, exist_ok=True), instead).repo_id
 
 
 def push_checkpoint(checkpoint: Path, repository: str, args: TrainingArguments) -> list[Future]:
@@ -188,9 +194,9 @@ def push_checkpoint(checkpoint: Path, repository: str, args: TrainingArguments) 
 
 
 def warn_of_failures(jobs: Sequence[Future]) -> None:
-    """Says which uploads of checkpoints have failed; the training goes on."""
+    """Says which uploads of checkpoints, all at their end, have failed; the training goes on."""
     for job in jobs:
-        if job.done() and (error := job.exception()):
+        if error := job.exception():
             logger.warning("a checkpoint was not pushed: %s", first_line(error))
 
 
@@ -208,9 +214,7 @@ def push(folder: Path, training: dict[str, Any]) -> None:
         return
     name = training["hub_model_id"]
     again = ". The run is complete; the same command tries again"
-    repository = _asked(
-        name, lambda: HfApi().create_repo(name, private=training.get("hub_private_repo"), exist_ok=True), again
-    ).repo_id
+    repository = open_repository(name, training.get("hub_private_repo"), again)
     about = {"repo_id": repository, "folder_path": folder / "model", "revision": training.get("hub_revision")}
     _asked(name, lambda: HfApi().upload_folder(**about, commit_message="End of training", ignore_patterns=STATE), again)
     address = f"{HfApi().endpoint}/{repository}"
@@ -218,7 +222,7 @@ def push(folder: Path, training: dict[str, Any]) -> None:
     logger.info("pushed to %s", address)
 
 
-def _asked(name: str, request: Callable, instead: str = "; leave push_to_hub out to run without"):
+def _asked(name: str, request: Callable, instead: str):
     from httpx2 import HTTPError
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled
 

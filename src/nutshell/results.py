@@ -15,9 +15,9 @@ from typing import Any
 import numpy
 from ruamel.yaml import YAML
 
-from nutshell import intervals
+from nutshell import checkpoints, intervals
 from nutshell.experiment import UserError
-from nutshell.files import first_line
+from nutshell.files import first_line, read_lines
 from nutshell.report import tables
 
 ABOUT_THE_RUN = ("seed", "launch", "command", "reference")  # what seeds of one experiment may differ in
@@ -62,7 +62,8 @@ class Run:
     @cached_property
     def history(self) -> list[dict[str, Any]]:
         """Trainer's log history, the steps in order; of an unfinished run, up to its newest checkpoint."""
-        return _history(self.folder)
+        entries = _state(self.folder).get("log_history", [])
+        return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("step"), int)]
 
     @property
     def lacks(self) -> list[str]:
@@ -104,12 +105,12 @@ class Run:
 
     def lines(self, name: str) -> list[dict[str, Any]] | None:
         """The rows of one of its JSON lines files; None if it has no such file, or one that is damaged."""
+        file = self.folder / name
         try:
-            with (self.folder / name).open(encoding="utf-8", newline="\n") as stream:
-                rows = [json.loads(line) for line in stream]
+            rows = read_lines(file) if file.exists() else None
         except (OSError, ValueError):
             return None
-        return rows if all(isinstance(row, dict) for row in rows) else None
+        return rows if rows is not None and all(isinstance(row, dict) for row in rows) else None
 
 
 def find(folders: Sequence[Path]) -> list[Run]:
@@ -191,23 +192,14 @@ def _how_far(folder: Path) -> str:
 
 def _state(folder: Path) -> dict[str, Any]:
     """Trainer's state at the end, or in the newest checkpoint; {} if there is none."""
-    checkpoints = sorted(
-        (path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()),
-        key=lambda path: -int(path.name.removeprefix("checkpoint-")),
-    )
-    for place in (folder, *checkpoints):
+    for place in (folder, *reversed(checkpoints.found(folder))):
         try:
-            state = json.loads((place / "trainer_state.json").read_text(encoding="utf-8"))
+            state = checkpoints.state(place)
             steps = {key: int(state[key]) for key in ("global_step", "max_steps")}
             return {**steps, "log_history": list(state["log_history"])}
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return {}
-
-
-def _history(folder: Path) -> list[dict[str, Any]]:
-    entries = _state(folder).get("log_history", [])
-    return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("step"), int)]
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def _run_seed(
                 return
             resume = folder / name if name else None
         origin = f"resuming from {resume.name}" if resume else "from the start"
-        where = f"{provenance.device_name(args)}, {launched['mixed_precision'].replace('no', 'fp32')}"
+        where = f"{provenance.device_name(args)}, {launch.precision(launched['mixed_precision'])}"
         logger.info("%s: seed %d, %s, on %s", experiment.place, seed, origin, where)
         command = launch.command(experiment, seed, folder.parents[2], launched)
         tracker = tracking.Tracker(mode, str(experiment.place), seed, folder)
@@ -160,7 +160,7 @@ def _found(folder: Path, launched: dict[str, Any]) -> tuple[bool, str | None]:
 
 def _launch(launched: dict[str, Any]) -> str:
     count = launched["processes"]
-    return f"{count} process{'es' * (count > 1)} in {launched['mixed_precision'].replace('no', 'fp32')}"
+    return f"{count} process{'es' * (count > 1)} in {launch.precision(launched['mixed_precision'])}"
 
 
 def _check_alike(view: dict[str, Any]) -> None:

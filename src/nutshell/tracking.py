@@ -17,7 +17,7 @@ from typing import Any
 
 from nutshell.experiment import UserError
 from nutshell.files import read_lines, write_json
-from nutshell.launch import is_main
+from nutshell.launch import is_main, precision
 from nutshell.report.tables import verdict
 
 logger = logging.getLogger("nutshell")
@@ -304,8 +304,7 @@ def _said(error: Exception) -> str:
 def _tags(place: str, config: dict[str, Any]) -> list[str]:
     model, data = config["model"], config.get("data") or {}
     kind = Path(model["name"]).name if model.get("name") else (model.get("config") or {}).get("model_type")
-    precision = {"no": "fp32"}.get(config["launch"]["mixed_precision"], config["launch"]["mixed_precision"])
-    tags = [place.split("/")[0], data.get("name"), kind, precision]
+    tags = [place.split("/")[0], data.get("name"), kind, precision(config["launch"]["mixed_precision"])]
     return [tag[:64] for tag in dict.fromkeys(tags) if tag]
 
 

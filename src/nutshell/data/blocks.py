@@ -64,7 +64,9 @@ def owners(tokens: numpy.ndarray, end_of_text: int) -> numpy.ndarray:
     return numpy.cumsum(tokens[:-1] == end_of_text) - 1
 
 
-def stretches(documents: Documents, vocabulary: Vocabulary, costs: numpy.ndarray) -> list[dict[str, Any]]:
+def stretches(
+    documents: Documents, vocabulary: Vocabulary, tokens: numpy.ndarray, costs: numpy.ndarray
+) -> list[dict[str, Any]]:
     """What a text costs, by stretches of at most STRETCH_BYTES of each document: the same for every tokenizer.
 
     A token belongs to the stretch that its last byte lies in, an end of text to its document's last.
@@ -72,12 +74,12 @@ def stretches(documents: Documents, vocabulary: Vocabulary, costs: numpy.ndarray
     Args:
         documents: The text.
         vocabulary: That it was made tokens of.
+        tokens: Its stream.
         costs: (tokens - 1,) nats of the stream's tokens but the first.
 
     Returns:
         For each: document, start_byte, bytes, tokens, nats; none if the tokens do not spell bytes.
     """
-    tokens = stream(documents, vocabulary)
     of, sizes = owners(tokens, vocabulary.end_of_text), numpy.array([len(text.encode()) for text in documents.texts])
     spelt = vocabulary.token_bytes()[tokens[1:]].cumsum()
     last = spelt - (sizes.cumsum() - sizes)[of] - 1

@@ -53,9 +53,9 @@ def _fill(experiments: Sequence[Experiment], entries: list[dict[str, Any]], room
     """Gives each entry its section: first the short ones, then the first ones whole, as far as there is room."""
     for experiment, entry in zip(experiments, entries, strict=True):
         made = _section(experiment, entry, full=False)
-        if _size(made) <= room:
+        if (size := _size(made)) <= room:
             entry["section"] = made
-            room -= _size(made)
+            room -= size
     for experiment, entry in zip(experiments, entries, strict=True):
         if entry["section"] is None:
             break

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy
 
+from nutshell import launch
 from nutshell.report import examples, plots
 from nutshell.report.tables import cells
 from nutshell.report.texts import named, number, pair, rate, short
@@ -49,15 +50,13 @@ def metrics(summary: dict[str, Any]) -> list[dict[str, Any]]:
     """A row for each metric: its figures as the terminal shows them, unit and direction, and the drawn band."""
     if not summary:
         return []
-    resolved = named(summary.get("resolved"))
-    bands = {name: pair(band) for name, band in named(resolved.get("reference")).items() if pair(band)}
-    rows = []
-    for name, value, interval, band, verdict in cells(summary | {"resolved": {"reference": bands}}):
+    reference, rows = named(summary["resolved"].get("reference")), []
+    for name, value, interval, band, verdict in cells(summary):
         entry = summary["metrics"][name]
         strip, mean = None, number(entry["mean"])
-        if name in bands and mean is not None:
+        if band and mean is not None:
             said = f"{name} {value}, {interval or 'no interval'}; published {band}: {verdict}"
-            strip = plots.strip(mean, pair(entry["interval_95"]), said, bands[name])
+            strip = plots.strip(mean, pair(entry["interval_95"]), said, pair(reference[name]))
         rows.append(
             {
                 "name": short(name, LABEL_LETTERS),
@@ -77,7 +76,7 @@ def metrics(summary: dict[str, Any]) -> list[dict[str, Any]]:
 def cost(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """What the seeds took, and on what."""
     seconds, count = number(summary.get("wall_seconds")), len(summary.get("seeds") or ())
-    processes, precision = summary.get("processes"), summary.get("mixed_precision")
+    processes, precision = summary.get("processes"), launch.precision(str(summary.get("mixed_precision") or ""))
     of = f" for {count} seeds" if count > 1 else ""
     rows = [
         (
@@ -87,7 +86,7 @@ def cost(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("examples per second", rate(summary.get("examples_per_second"))),
         ("tokens per second", rate(summary.get("tokens_per_second"))),
         ("device", short(summary.get("device", ""), LABEL_LETTERS)),
-        ("precision", {"no": "fp32"}.get(precision, short(precision or "", LABEL_LETTERS))),
+        ("precision", short(precision, LABEL_LETTERS)),
         ("processes", str(processes) if processes not in (None, "1", 1) else ""),
     ]
     return [(name, value) for name, value in rows if value]

@@ -5,6 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from nutshell.launch import precision
+from nutshell.report.texts import named, pair
+
 START, END = "<!-- {}: written by `make results` -->", "<!-- end of {} -->"
 HEAD = "| experiment | metric | value | 95 % interval | published band | seeds | precision, device | wall time a seed |"
 
@@ -33,17 +36,10 @@ def cells(summary: dict) -> list[tuple[str, str, str, str, str]]:
         interval = ""
         if entry["interval_95"]:
             interval = "{:.4f} to {:.4f}".format(*entry["interval_95"]) + f" over {entry['interval_is_over']}"
-        band = _band(summary["resolved"].get("reference"), name)
+        band = pair(named(summary["resolved"].get("reference")).get(name))
         said = ("{} to {}".format(*band), verdict(entry["mean"], band)) if band else ("", "")
         rows.append((name, value, interval, *said))
     return rows
-
-
-def _band(reference: object, name: str) -> list[float] | None:
-    """A metric's published band, if it is one: what was run is shown, whatever stands in its file."""
-    band = reference.get(name) if isinstance(reference, dict) else None
-    whole = isinstance(band, list | tuple) and len(band) == 2 and all(isinstance(end, int | float) for end in band)
-    return band if whole else None
 
 
 def verdict(value: float, band: Sequence[float]) -> str:
@@ -61,8 +57,7 @@ def markdown(summaries: Sequence[dict]) -> str:
     lines = [HEAD, "|" + " --- |" * (HEAD.count("|") - 1)]
     for summary in summaries:
         seconds = summary["wall_seconds"] / len(summary["seeds"])
-        precision = {"no": "fp32"}.get(summary["mixed_precision"], summary["mixed_precision"])
-        where = f"{precision}, {summary['device']}"
+        where = f"{precision(summary['mixed_precision'])}, {summary['device']}"
         seeds = ", ".join(map(str, summary["seeds"]))
         for number, (name, value, interval, band, verdict) in enumerate(cells(summary)):
             first = (
@@ -108,8 +103,7 @@ def speed(folder: Path) -> str:
     Trial measurements (--quick) are passed over.
     """
     lines = ["| " + " | ".join(SPEED) + " |", "|" + " --- |" * len(SPEED)]
-    for file in sorted(folder.glob("*.json")):
-        results = json.loads(file.read_text(encoding="utf-8"))
+    for results in stored(folder):
         results["workloads"] = {name: found for name, found in results["workloads"].items() if not found["quick"]}
         rows = speed_rows(results)
         lines += ["| " + " | ".join([f"`{row[0]}`", *row[1:]]) + " |" for row in rows]

@@ -111,7 +111,7 @@ def language_model(
     ranges = metrics.causal_intervals(nats, tokens, part.size_bytes)
     if trainer.is_world_process_zero():
         costs = measured.in_order(result.predictions)
-        if rows := blocks.stretches(part, prepared.vocabulary, costs):
+        if rows := blocks.stretches(part, prepared.vocabulary, measured.tokens, costs):
             write_lines(Path(args.output_dir) / "stretches.jsonl", rows)
     trainer.save_model(str(Path(args.output_dir) / "model"))
     trainer.save_state()  # trainer_state.json, with the log history
