@@ -199,3 +199,29 @@ def test_labels_of_all_batches_are_the_scored_tokens(size, cache):
         assert not scored[:, 0].any()  # the model's loss has no prediction of a row's first token
         labels += batch["labels"][scored].tolist()
     assert labels == stream[1:].tolist()
+
+
+def test_stretches_by_brute_force(cache, monkeypatch):
+    """Every token's nats in the stretch of its last byte, an end of text in its document's last; an empty document is
+    a stretch of its own; the same stretches for another tokenizer."""
+    monkeypatch.setattr(blocks, "STRETCH_BYTES", 10)
+    documents = Documents([*TEXTS, "", "0123456789"])
+    expected, costs = {}, []
+    for number, text in enumerate(documents.texts):
+        size = len(text.encode())
+        for start in range(0, max(1, size), 10):
+            expected[number, start] = [min(10, size - start), 0, 0.0]
+        for place in [*range(size), max(0, size - 1)]:  # the last is the end of text
+            costs.append(float(len(costs) + 1))
+            row = expected[number, place // 10 * 10]
+            row[1], row[2] = row[1] + 1, row[2] + costs[-1]
+    found = blocks.stretches(documents, BYTES, blocks.stream(documents, BYTES), numpy.array(costs))
+    assert {
+        (row["document"], row["start_byte"]): [row["bytes"], row["tokens"], row["nats"]] for row in found
+    } == expected
+    trained = vocabularies.trained(Documents(TEXTS * 3), 270)
+    tokens = blocks.stream(documents, trained)
+    other = blocks.stretches(documents, trained, tokens, numpy.ones(len(tokens) - 1))
+    keys = ("document", "start_byte", "bytes")
+    assert [[row[key] for key in keys] for row in other] == [[row[key] for key in keys] for row in found]
+    assert sum(row["tokens"] for row in other) == sum(row["nats"] for row in other) == len(tokens) - 1 < len(costs)

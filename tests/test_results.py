@@ -6,7 +6,7 @@ import pytest
 
 from nutshell import results
 from nutshell.experiment import UserError
-from tests.conftest import PAIRS_YAML, PROMPTS_YAML, SMALL_YAML
+from tests.conftest import PAIRS_YAML, PROMPTS_YAML, SMALL_YAML, TEXT_YAML
 
 
 def states(folder) -> dict[int, str]:
@@ -195,3 +195,14 @@ def test_what_a_report_refuses(words, said, tmp_path, nutshell):
     code, _, printed = nutshell("report", *words)
     assert code == 2 and said in printed
     assert not list((tmp_path / "empty").iterdir())
+
+
+@pytest.mark.parametrize("stride", [16, 4])
+def test_stretches_add_up_to_what_was_measured(write, nutshell, tmp_path, stride):
+    assert nutshell("run", write(TEXT_YAML, "language_model/stories.yaml"), f"evaluation.stride={stride}")[0] == 0
+    (run,) = results.find([tmp_path / "outputs"])
+    measured = run.metrics["measured"]
+    assert {name: run.columns[name].sum() for name in ("bytes", "tokens")} == {
+        name: measured[name] for name in ("bytes", "tokens")
+    }
+    assert run.columns["nats"].sum() == pytest.approx(measured["nats"], rel=1e-6)
