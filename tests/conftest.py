@@ -14,7 +14,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models; two threads on a b
 
 import pytest
 
-from nutshell import cli, models
+from nutshell import cli
+from nutshell.models import find as models
 
 ROOT = Path(__file__).parents[1]
 MINILM = models._minilm(weights=False)

@@ -6,8 +6,8 @@ import shutil
 import pytest
 import torch
 
-from nutshell import models
-from nutshell.models import bert
+from nutshell.models import classifier as bert
+from nutshell.models import find as models
 from tests.conftest import PAIRS_YAML, PROMPTS_YAML, TEXT_YAML
 
 TWO_PAIRS = [

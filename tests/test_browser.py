@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from nutshell import results
-from nutshell.report import page
+from nutshell.report import results
+from nutshell.report.page import page
 from tests.runs import classified, modelled, write
 from tests.test_report_page import HOSTILE, hostile
 

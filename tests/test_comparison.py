@@ -7,8 +7,8 @@ import numpy
 import pytest
 from scipy import stats
 
-from nutshell import comparison, results
-from nutshell.experiment import UserError
+from nutshell.machine.errors import UserError
+from nutshell.report import comparison, results
 
 RANDOM = numpy.random.default_rng(0)
 LABELS = RANDOM.integers(0, 2, 200)

@@ -8,9 +8,9 @@ import subprocess
 
 import pytest
 
-from nutshell import compressors
+from nutshell.bits import baselines as compressors
 from nutshell.data import documents
-from nutshell.schema import TextData
+from nutshell.experiment.blocks import TextData
 
 TEXTS = ["Über den Fluß ging 猫.\r\n" * 40, "und 🐈\n", "\0 ohne Ende"]
 NAMES = ["gzip -9", "bzip2 -9", "xz -9e"]

@@ -5,7 +5,7 @@ import random
 import torch
 from transformers.trainer_pt_utils import LengthGroupedSampler as Stock
 
-from nutshell.data.batches import LengthGroupedSampler
+from nutshell.run.order import LengthGroupedSampler
 
 LENGTHS = random.Random(0).choices(range(5, 100), k=500)
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 from tokenizers import Regex, normalizers
 
-from nutshell.data import blocks, tokens, vocabularies
-from nutshell.data.batches import PADDING, TextCollator
+from nutshell.data import tokens, vocabularies
+from nutshell.data import windows as blocks
 from nutshell.data.documents import Documents
 from nutshell.data.vocabularies import Vocabulary
-from nutshell.experiment import UserError
+from nutshell.machine.errors import UserError
+from nutshell.run.order import PADDING, TextCollator
 from tests.conftest import TEXT_YAML
 
 BYTES = vocabularies.of_bytes()

@@ -10,8 +10,8 @@ from huggingface_hub import constants
 
 from nutshell.data import documents
 from nutshell.data.datasets import TEXTS
-from nutshell.experiment import UserError
-from nutshell.schema import TextData
+from nutshell.experiment.blocks import TextData
+from nutshell.machine.errors import UserError
 from tests.conftest import TEXT_YAML
 
 LINES = [f"Zeile {number}: Übermut, 猫 und 🐈{'!' * (number % 7)}\n" for number in range(60)]

@@ -9,9 +9,9 @@ import pyarrow.parquet
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from nutshell.data import sources
-from nutshell.experiment import UserError
-from nutshell.schema import LabelledData
+from nutshell.data import labelled as sources
+from nutshell.experiment.blocks import LabelledData
+from nutshell.machine.errors import UserError
 
 PAIRS = [
     ('He called it "odd, and wet".', "It was “odd”, he said.", 1),

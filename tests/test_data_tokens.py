@@ -4,8 +4,9 @@ import datasets
 import pytest
 from transformers import AutoTokenizer
 
-from nutshell.data import sources, tokens
-from nutshell.schema import LabelledData
+from nutshell.data import labelled as sources
+from nutshell.data import tokens
+from nutshell.experiment.blocks import LabelledData
 from tests.conftest import MINILM
 
 TEN = list(range(10))

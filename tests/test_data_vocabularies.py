@@ -4,11 +4,13 @@ import pytest
 from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer
 
-from nutshell import models
-from nutshell.data import blocks, documents, prepared, vocabularies
+from nutshell.data import documents, prepared, vocabularies
+from nutshell.data import windows as blocks
 from nutshell.data.documents import Documents
-from nutshell.experiment import UserError, load
-from nutshell.schema import TextData
+from nutshell.experiment.blocks import TextData
+from nutshell.experiment.load import load
+from nutshell.machine.errors import UserError
+from nutshell.models import find as models
 from tests.conftest import TEXT_YAML
 
 UNICODE = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x10000), *range(0x10000, 0x110000, 17)]))

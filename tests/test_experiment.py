@@ -2,8 +2,8 @@
 
 import pytest
 
-from nutshell import training_keys
-from nutshell.experiment import load
+from nutshell.experiment import training_keys
+from nutshell.experiment.load import load
 from tests.conftest import PAIRS_YAML, ROOT
 
 

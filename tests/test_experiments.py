@@ -4,9 +4,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from nutshell.data import sources
-from nutshell.experiment import load
-from nutshell.schema import LabelledData
+from nutshell.data import labelled as sources
+from nutshell.experiment.blocks import LabelledData
+from nutshell.experiment.load import load
 from tests.conftest import ROOT
 
 FILES = sorted(set((ROOT / "experiments").rglob("*.yaml")) - set((ROOT / "experiments/hardware").iterdir()))
@@ -96,7 +96,7 @@ def test_two_steps(file, tiny, causal, local_copies, nutshell, result, monkeypat
 
 def test_the_small_models_are_one_comparison():
     """The same text, tokens and training but for the learning rate; parameters within 5 %."""
-    from nutshell import models
+    from nutshell.models import find as models
 
     found = [load(ROOT / f"experiments/language_model/small_{name}.yaml") for name in SIZES]
     assert len({str(e.data) for e in found}) == len({e.model.vocab_size for e in found}) == 1

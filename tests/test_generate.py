@@ -7,9 +7,10 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from nutshell import generation_keys, models
-from nutshell.files import read_lines
-from nutshell.metrics import distinct, repetition
+from nutshell.bits.metrics import distinct, repetition
+from nutshell.experiment import generation_keys
+from nutshell.machine.files import read_lines
+from nutshell.models import find as models
 from nutshell.models.language import Draw
 from tests.conftest import PROMPTS_YAML
 

@@ -7,10 +7,10 @@ import pyarrow.parquet
 import pytest
 from huggingface_hub import constants, errors
 
-from nutshell.data import sources
+from nutshell.data import labelled as sources
 from nutshell.data.datasets import DATASETS, TEXTS
-from nutshell.experiment import load
-from nutshell.schema import LabelledData
+from nutshell.experiment.blocks import LabelledData
+from nutshell.experiment.load import load
 from tests.conftest import ROOT
 
 MRPC = ROOT / "experiments" / "finetune" / "mrpc.yaml"

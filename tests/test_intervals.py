@@ -7,8 +7,8 @@ import numpy
 import pytest
 from scipy import stats
 
-from nutshell import intervals
-from nutshell.comparison import mcnemar
+from nutshell.bits import intervals
+from nutshell.report.comparison import mcnemar
 
 
 def coverage(monkeypatch, draw, statistic, truth, trials: int) -> float:

@@ -11,9 +11,12 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import set_seed
 
-from nutshell import compressors, metrics, models
-from nutshell.data import blocks, documents, vocabularies
-from nutshell.schema import TextData
+from nutshell.bits import baselines as compressors
+from nutshell.bits import metrics
+from nutshell.data import documents, vocabularies
+from nutshell.data import windows as blocks
+from nutshell.experiment.blocks import TextData
+from nutshell.models import find as models
 from tests.conftest import TEXT_YAML
 
 TRAINED = TEXT_YAML.replace("max_steps: 2", "max_steps: 12, save_strategy: steps, save_steps: 4").replace(

@@ -17,9 +17,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nutshell import checkpoints
-from nutshell.data import sources
-from nutshell.schema import LabelledData
+from nutshell.data import labelled as sources
+from nutshell.experiment.blocks import LabelledData
+from nutshell.machine import checkpoints
 from tests.conftest import DATA, PROMPTS_YAML, ROOT, SMALL_YAML, TEXT_YAML
 
 pytestmark = pytest.mark.slow
@@ -455,7 +455,7 @@ def test_sixteen_prompts_together_are_three_times_as_fast_as_one_by_one(tmp_path
     timing = """
 import statistics, sys, time, torch
 from transformers import GPT2Config, logging
-from nutshell import generation
+from nutshell.run import generation
 from nutshell.models.gpt2 import Gpt2LanguageModel
 logging.set_verbosity_error()
 torch.manual_seed(0)

@@ -8,8 +8,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import accuracy_score, f1_score
 
-from nutshell import metrics
-from nutshell.data import blocks, vocabularies
+from nutshell.bits import metrics
+from nutshell.data import vocabularies
+from nutshell.data import windows as blocks
 from nutshell.data.documents import Documents
 from tests.conftest import TEXT_YAML
 

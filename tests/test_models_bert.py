@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import BertForSequenceClassification
 
-from nutshell.models import bert
+from nutshell.models import classifier as bert
 from tests.conftest import one_step
 
 LABELS = ("negative", "positive")

@@ -9,8 +9,8 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from nutshell import models
-from nutshell.data.batches import TextCollator
+from nutshell.models import find as models
+from nutshell.run.order import TextCollator
 from tests.conftest import ROOT, one_step
 
 ALL = pytest.mark.parametrize("name", ["gpt2", "scratch", "lstm"])

@@ -3,7 +3,7 @@
 import logging
 from types import SimpleNamespace
 
-from nutshell import progress
+from nutshell.machine import progress
 
 
 def test_lines(monkeypatch):

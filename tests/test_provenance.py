@@ -2,7 +2,7 @@
 
 import subprocess
 
-from nutshell import provenance
+from nutshell.machine import provenance
 from tests.conftest import ROOT
 
 

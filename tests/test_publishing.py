@@ -6,7 +6,7 @@ import pytest
 from huggingface_hub import ModelCard, RepoUrl
 from huggingface_hub.errors import LocalTokenNotFoundError
 
-from nutshell import publishing
+from nutshell.report import card as publishing
 from tests.conftest import SMALL_YAML, TEXT_YAML
 
 PUSHED = SMALL_YAML.replace(

@@ -5,8 +5,8 @@ import re
 import shlex
 
 from nutshell import cli
-from nutshell.data import sources
-from nutshell.experiment import load
+from nutshell.data import labelled as sources
+from nutshell.experiment.load import load
 from nutshell.report.tables import cells, renewed, tables
 from tests.conftest import ROOT
 

@@ -7,8 +7,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from nutshell.data import sources
-from nutshell.experiment import load
+from nutshell.data import labelled as sources
+from nutshell.experiment.load import load
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow

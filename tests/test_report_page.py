@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from nutshell import results
-from nutshell.report import examples, page, plots, texts
+from nutshell.report import results
+from nutshell.report.page import examples, page, plots, texts
 from tests.runs import classified, modelled, sample, write
 
 VOID = {"meta", "link", "br", "wbr"}

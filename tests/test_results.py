@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from nutshell import results
-from nutshell.experiment import UserError
+from nutshell.machine.errors import UserError
+from nutshell.report import results
 from tests.conftest import PAIRS_YAML, PROMPTS_YAML, SMALL_YAML, TEXT_YAML
 
 

@@ -9,7 +9,7 @@ import torch
 from filelock import FileLock
 from ruamel.yaml import YAML
 
-from nutshell import checkpoints
+from nutshell.machine import checkpoints
 from nutshell.tasks.classify import ClassifyTrainer
 from tests.conftest import PROMPTS_YAML, SMALL_YAML, TEXT_YAML
 
@@ -55,8 +55,8 @@ def test_what_a_run_leaves_behind(write, nutshell, result, tmp_path):
 
 
 def test_predictions_stand_in_the_data_s_order(small, write, nutshell, tmp_path):
-    from nutshell.data import sources
-    from nutshell.schema import LabelledData
+    from nutshell.data import labelled as sources
+    from nutshell.experiment.blocks import LabelledData
 
     nutshell("run", write(TRAINED))  # with grouping, which in stock Trainer shuffles predictions
     file = tmp_path / "outputs" / "finetune" / "pairs" / "seed-13" / "predictions.jsonl"

@@ -14,8 +14,8 @@ import wandb
 from wandb.errors import CommError
 from wandb.util import get_core_path
 
-from nutshell import tracking
-from nutshell.experiment import UserError
+from nutshell.machine.errors import UserError
+from nutshell.report import tracking
 from nutshell.tasks.classify import ClassifyTrainer
 from tests.conftest import PROMPTS_YAML, SMALL_YAML
 from tests.test_launch import NUTSHELL, finish, start, wait_for

@@ -9,13 +9,15 @@ import signal
 import pytest
 import torch
 
-from nutshell import checkpoints, cli, interruption, launch, runner
-from nutshell.data.batches import GHOST, Evened, LengthGroupedSampler, WithGhosts
-from nutshell.experiment import UserError
-from nutshell.files import read_lines
+from nutshell import cli
+from nutshell.machine import checkpoints, interruption, launch
+from nutshell.machine.errors import UserError
+from nutshell.machine.files import read_lines
+from nutshell.run import runner
+from nutshell.run.order import GHOST, Evened, LengthGroupedSampler, WithGhosts
+from nutshell.run.trainer import ExactTrainer
 from nutshell.tasks.classify import ClassifyTrainer
 from nutshell.tasks.language_model import LanguageModelTrainer
-from nutshell.trainer import ExactTrainer
 from tests.conftest import SMALL_YAML, TEXT_YAML
 
 SLOW = pytest.mark.slow  # the same paths, other moments
@@ -153,7 +155,7 @@ def test_a_language_model_goes_on_with_its_samples(moment, left, run, write, nut
 
 
 def test_sigterm_before_training_ends_at_once(write, nutshell, tmp_path, monkeypatch):
-    monkeypatch.setattr("nutshell.data.sources.load", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("nutshell.data.labelled.load", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
     assert nutshell("run", write(STEPS))[0] == 143
     assert not (tmp_path / "outputs" / "finetune" / "pairs" / "seed-13").exists()
 
@@ -254,7 +256,7 @@ def test_a_full_disk_at_the_end(write, nutshell, monkeypatch, tmp_path):
     def write_json(file, content):
         raise OSError(28, "No space left on device", str(file))
 
-    monkeypatch.setattr("nutshell.runner.write_json", write_json)
+    monkeypatch.setattr("nutshell.run.runner.write_json", write_json)
     code, _, err = nutshell("run", write(STEPS))
     assert code == 2 and "metrics.json: cannot be written: No space left on device" in err
 
@@ -263,7 +265,7 @@ def test_a_file_that_may_not_be_read_is_named(write, nutshell, monkeypatch):
     def load(*_, **__):
         raise PermissionError(13, "Permission denied", "/models/weights")
 
-    monkeypatch.setattr("nutshell.models.bert.load", load)
+    monkeypatch.setattr("nutshell.models.classifier.load", load)
     code, _, err = nutshell("run", write(STEPS))
     assert code == 2 and "nutshell: /models/weights: cannot be used: Permission denied\n" in err
 

@@ -29,12 +29,15 @@ from transformers import (
     set_seed,
 )
 
-from nutshell import launch, runner
-from nutshell.data import blocks, prepared, vocabularies
-from nutshell.experiment import UserError, load
-from nutshell.files import read_lines
-from nutshell.generation import requests
-from nutshell.provenance import peak_memory_bytes
+from nutshell.data import prepared, vocabularies
+from nutshell.data import windows as blocks
+from nutshell.experiment.load import load
+from nutshell.machine import launch
+from nutshell.machine.errors import UserError
+from nutshell.machine.files import read_lines
+from nutshell.machine.provenance import peak_memory_bytes
+from nutshell.run import runner
+from nutshell.run.generation import requests
 
 IGNORED = -100  # a label that costs nothing
 

@@ -30,9 +30,9 @@ import torch
 from arithmetic import PAIRED, UNITS, WORKLOADS, merged, summary
 from workloads import EXPERIMENTS, SEEDS, Task, Workloads
 
-from nutshell import provenance
-from nutshell.experiment import UserError
-from nutshell.files import write_json
+from nutshell.machine import provenance
+from nutshell.machine.errors import UserError
+from nutshell.machine.files import write_json
 from nutshell.report.tables import SPEED, speed_rows
 
 HERE = Path(__file__).parent

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
-from nutshell import models
-from nutshell.data import documents, sources, vocabularies
+from nutshell.data import documents, vocabularies
+from nutshell.data import labelled as sources
 from nutshell.data.datasets import DATASETS
-from nutshell.files import write_lines
-from nutshell.schema import Checkpoint, LabelledData, TextData
+from nutshell.experiment.blocks import Checkpoint, LabelledData, TextData
+from nutshell.machine.files import write_lines
+from nutshell.models import find as models
 
 EXPERIMENTS = Path(__file__).parents[1]
 SEED = 13

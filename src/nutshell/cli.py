@@ -11,9 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nutshell import interruption, launch
-from nutshell.experiment import LostProcess, UserError, load
-from nutshell.schema import Experiment
+from nutshell.experiment.blocks import Experiment
+from nutshell.experiment.load import load
+from nutshell.machine import interruption, launch
+from nutshell.machine.errors import LostProcess, UserError
 
 USAGE = """\
 examples:
@@ -143,10 +144,11 @@ def _experiments(arguments: argparse.Namespace) -> list[Experiment]:
 
 
 def _run(experiments: list[Experiment], arguments: argparse.Namespace) -> None:
-    from nutshell import tracking
+    from nutshell.report import tracking
 
     mode = tracking.mode(not arguments.no_track)
-    from nutshell import runner, terminal  # takes seconds
+    from nutshell.report import terminal  # takes seconds
+    from nutshell.run import runner
 
     for experiment in experiments:
         summary = runner.run(experiment, arguments.output, arguments.force, mode)
@@ -156,15 +158,15 @@ def _run(experiments: list[Experiment], arguments: argparse.Namespace) -> None:
 
 
 def _show(experiments: list[Experiment], arguments: argparse.Namespace) -> None:
-    from nutshell import terminal
+    from nutshell.report import terminal
 
     for experiment in experiments:
         terminal.print_experiment(experiment, arguments.output)
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from nutshell import results
-    from nutshell.files import write_text
+    from nutshell.machine.files import write_text
+    from nutshell.report import results
 
     found = results.experiments(results.find(arguments.folders or [Path("outputs")]))
     if arguments.format == "markdown":
@@ -177,7 +179,7 @@ def _report(arguments: argparse.Namespace) -> None:
             print(text, end="")
             return
     else:
-        from nutshell.report import page
+        from nutshell.report.page import page
 
         text = page.render(found, time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()))
     file = arguments.output or Path("report.html")
@@ -193,7 +195,7 @@ def _report(arguments: argparse.Namespace) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    from nutshell import comparison, results, terminal
+    from nutshell.report import comparison, results, terminal
 
     both = []
     for folder in arguments.runs:

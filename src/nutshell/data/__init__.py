@@ -1,1 +1,1 @@
-"""Data sets by name, from the Hub, a local copy or this package; their tokens; their batches."""
+"""Files become examples, tokens and windows."""

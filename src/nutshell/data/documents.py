@@ -8,11 +8,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from nutshell.data import sources
+from nutshell.data import labelled as sources
 from nutshell.data.datasets import TEXTS
-from nutshell.data.layouts import READERS
-from nutshell.experiment import UserError
-from nutshell.schema import LabelledData, TextData
+from nutshell.data.readers import READERS
+from nutshell.experiment.blocks import LabelledData, TextData
+from nutshell.machine.errors import UserError
 
 PARTS = ("train", "validation", "test")
 SUFFIXES = (".txt", ".md", ".tokens", ".raw")

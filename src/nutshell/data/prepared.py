@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy
 
-from nutshell import models, training_keys
-from nutshell.data import blocks, documents, vocabularies
+from nutshell.data import documents, vocabularies
+from nutshell.data import windows as blocks
 from nutshell.data.documents import TextParts
 from nutshell.data.vocabularies import Vocabulary
-from nutshell.experiment import UserError
-from nutshell.schema import LanguageModel
+from nutshell.experiment import training_keys
+from nutshell.experiment.blocks import LanguageModel
+from nutshell.machine.errors import UserError
+from nutshell.models import find as models
 
 
 @dataclass(frozen=True)

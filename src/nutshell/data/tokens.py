@@ -9,9 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 from tokenizers import Tokenizer
 
-from nutshell.data.sources import Part
-from nutshell.experiment import UserError
-from nutshell.schema import LabelledData
+from nutshell.data.labelled import Part
+from nutshell.experiment.blocks import LabelledData
+from nutshell.machine.errors import UserError
 
 logger = logging.getLogger("nutshell")
 

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from nutshell.data.documents import Documents
 from nutshell.data.tokens import cache_folder, load_tokenizer
-from nutshell.experiment import UserError
+from nutshell.machine.errors import UserError
 
 END_OF_TEXT = "<|endoftext|>"
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())  # 256 characters, one for each byte

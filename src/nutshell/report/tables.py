@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nutshell.launch import precision
-from nutshell.report.texts import named, pair
+from nutshell.machine.launch import precision
+from nutshell.report.page.texts import named, pair
 
 START, END = "<!-- {}: written by `make results` -->", "<!-- end of {} -->"
 HEAD = "| experiment | metric | value | 95 % interval | published band | seeds | precision, device | wall time a seed |"

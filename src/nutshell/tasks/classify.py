@@ -10,17 +10,20 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import SequentialSampler
 from transformers import AutoTokenizer, DataCollatorWithPadding, TrainingArguments, set_seed
 
-from nutshell import metrics, models, progress
-from nutshell.data import sources, tokens
-from nutshell.data.batches import PADDING, LengthGroupedSampler
+from nutshell.bits import metrics
+from nutshell.data import labelled as sources
+from nutshell.data import tokens
 from nutshell.data.datasets import DATASETS
-from nutshell.experiment import UserError
-from nutshell.files import write_lines
-from nutshell.models import bert
-from nutshell.record import Record
-from nutshell.schema import Classify
-from nutshell.trainer import ExactTrainer
-from nutshell.training import Training, evaluated_on, evaluation_speed
+from nutshell.experiment.blocks import Classify
+from nutshell.machine import progress
+from nutshell.machine.errors import UserError
+from nutshell.machine.files import write_lines
+from nutshell.models import classifier as bert
+from nutshell.models import find as models
+from nutshell.run.order import PADDING, LengthGroupedSampler
+from nutshell.run.record import Record
+from nutshell.run.session import Training, evaluated_on, evaluation_speed
+from nutshell.run.trainer import ExactTrainer
 
 MOST_ERRORS = 50  # in errors.jsonl
 

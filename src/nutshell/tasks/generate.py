@@ -8,12 +8,15 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, TrainingArguments
 
-from nutshell import generation, metrics, models, progress
+from nutshell.bits import metrics
 from nutshell.data import documents, vocabularies
-from nutshell.files import write_lines
-from nutshell.record import Record
-from nutshell.schema import Generate
-from nutshell.trainer import ExactTrainer
+from nutshell.experiment.blocks import Generate
+from nutshell.machine import progress
+from nutshell.machine.files import write_lines
+from nutshell.models import find as models
+from nutshell.run import generation
+from nutshell.run.record import Record
+from nutshell.run.trainer import ExactTrainer
 
 PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -8,17 +8,22 @@ import torch
 from torch.nn.functional import pad
 from transformers import AutoTokenizer, TrainerCallback, TrainingArguments, set_seed
 
-from nutshell import compressors, generation, metrics, models, progress
-from nutshell.data import blocks, vocabularies
-from nutshell.data.batches import PADDING, TextCollator
+from nutshell.bits import baselines as compressors
+from nutshell.bits import metrics
+from nutshell.data import vocabularies
+from nutshell.data import windows as blocks
 from nutshell.data.prepared import Prepared, prepare, trains
-from nutshell.disagreements import CAUSAL_DIRECTIONS
-from nutshell.experiment import UserError
-from nutshell.files import read_lines, write_lines
-from nutshell.record import Record
-from nutshell.schema import LanguageModel
-from nutshell.trainer import ExactTrainer
-from nutshell.training import Training, evaluated_on, evaluation_speed
+from nutshell.experiment.blocks import LanguageModel
+from nutshell.experiment.checks import CAUSAL_DIRECTIONS
+from nutshell.machine import progress
+from nutshell.machine.errors import UserError
+from nutshell.machine.files import read_lines, write_lines
+from nutshell.models import find as models
+from nutshell.run import generation
+from nutshell.run.order import PADDING, TextCollator
+from nutshell.run.record import Record
+from nutshell.run.session import Training, evaluated_on, evaluation_speed
+from nutshell.run.trainer import ExactTrainer
 
 
 class LanguageModelTrainer(ExactTrainer):

@@ -1,0 +1,1 @@
+"""What probabilities are worth, and the code that proves it."""

@@ -1,0 +1,1 @@
+"""Processes, signals, disk, Hub."""

@@ -1,0 +1,80 @@
+"""Files that are written whole or not at all, and a disk's refusals as messages."""
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from nutshell.machine.errors import UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+UNWRITABLE = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+# How torch and safetensors word what the system refused them.
+REFUSED = ("PytorchStreamWriter", "inline_container", "iostream", "I/O error", "os error")
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turns a disk's refusals within it into a message.
+
+    Raises:
+        UserError: If the disk is full, or a file may not be written or read.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        refused = isinstance(error, OSError) and error.errno in UNWRITABLE
+        if not refused and (isinstance(error, OSError) or not any(word in str(error) for word in REFUSED)):
+            raise
+        place = Path(error.filename) if refused and error.filename else folder
+        if refused and error.errno not in FULL:
+            raise UserError(f"{place}: cannot be used: {error.strerror}") from None
+        reason = error.strerror if refused else "the disk did not take all of it, as when it is full"
+        raise UserError(
+            f"{place}: cannot be written: {reason}. What was whole before is kept: make room, and give the same "
+            "command again"
+        ) from None
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Writes a JSON file whole or not at all; a figure that is no number is an error."""
+    write_text(file, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_lines(file: Path, rows: list[dict[str, Any]]) -> None:
+    """Writes a JSON lines file whole or not at all."""
+    write_text(file, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+
+
+def write_text(file: Path, text: str) -> None:
+    """Writes a UTF-8 file whole or not at all."""
+    if file.exists() and not file.is_file():  # such as /dev/stdout
+        file.write_text(text, encoding="utf-8")
+        return
+    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; its kind if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON lines file; none if it is not there."""
+    if not file.exists():
+        return []
+    with file.open(encoding="utf-8", newline="\n") as stream:  # JSON escapes no other line separators than \n and \r
+        return [json.loads(line) for line in stream]

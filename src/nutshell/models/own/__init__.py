@@ -1,0 +1,1 @@
+"""Architectures written from their formulas: a Transformer and an LSTM."""

@@ -1,0 +1,1 @@
+"""Takes each seed to a complete folder, through an exact Trainer."""
