@@ -1,6 +1,6 @@
-"""A run's checkpoints: written beside and then renamed, so that one is there whole or not at all.
+"""A run's checkpoints: written under another name and then renamed, so that one is there whole or not at all.
 
-Trainer's own `resume_from_checkpoint=True` takes the highest number without a look inside.
+Trainer's own `resume_from_checkpoint=True` takes the highest number and does not look inside.
 """
 
 import json
@@ -16,10 +16,10 @@ CONTENT = "checkpoint.json"  # written last: the size of each file, and what was
 
 def newest(folder: Path) -> Path | None:
     """The checkpoint with the most steps among a run's whole ones."""
-    return max((c for c in found(folder) if is_whole(c)), key=_steps, default=None)
+    return max((c for c in all_of(folder) if is_whole(c)), key=_steps, default=None)
 
 
-def found(folder: Path) -> list[Path]:
+def all_of(folder: Path) -> list[Path]:
     """Every checkpoint of a run, the oldest first."""
     every = (c for c in folder.glob("checkpoint-*") if c.is_dir())
     return sorted((c for c in every if c.name.removeprefix("checkpoint-").isdecimal()), key=_steps)
@@ -45,7 +45,7 @@ def state(checkpoint: Path) -> dict[str, Any]:
 
 
 def publish(partial: Path, checkpoint: Path, still_to_do: list[str]) -> None:
-    """Gives a checkpoint that was written beside its name, once the disk has all of it."""
+    """Gives a checkpoint its name, after the disk has all of it."""
     files = [file for file in sorted(partial.rglob("*")) if file.is_file()]
     for file in files:
         _flush(file)
@@ -62,7 +62,7 @@ def publish(partial: Path, checkpoint: Path, still_to_do: list[str]) -> None:
 
 def rotate(folder: Path, limit: int | None, best: str | None) -> None:
     """Removes the oldest checkpoints beyond a limit, but never the newest nor the best."""
-    every = found(folder)
+    every = all_of(folder)
     kept = {every[-1].name, Path(best or every[-1]).name}
     surplus = len(every) - max(limit, len(kept)) if limit else 0
     for checkpoint in [c for c in every if c.name not in kept][: max(0, surplus)]:
@@ -77,8 +77,15 @@ def remove(checkpoint: Path) -> None:
     shutil.rmtree(hidden)
 
 
+def discard(folder: Path) -> None:
+    """Removes every checkpoint of a run, and what is left of those that a killed one was removing."""
+    clear(folder)
+    for checkpoint in all_of(folder):
+        remove(checkpoint)
+
+
 def clear(folder: Path) -> None:
-    """Removes what a killed run was writing or removing, but for a whole checkpoint that it was about to replace."""
+    """Removes what a killed run was writing or removing, except a whole checkpoint that it was about to replace."""
     for hidden in folder.glob(".checkpoint-*"):
         checkpoint = hidden.with_name(hidden.name.removeprefix(".").removesuffix(".removed"))
         if is_whole(hidden) and not checkpoint.exists():

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and a disk's refusals as messages."""
+"""Files that are written whole or not at all, and messages for what a disk refuses."""
 
 import contextlib
 import errno
@@ -14,7 +14,7 @@ from nutshell.machine.errors import UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 UNWRITABLE = (*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-# How torch and safetensors word what the system refused them.
+# Words of torch and safetensors for what the system refused.
 REFUSED = ("PytorchStreamWriter", "inline_container", "iostream", "I/O error", "os error")
 
 
@@ -41,6 +41,19 @@ def writing(folder: Path) -> Iterator[None]:
         ) from None
 
 
+@contextlib.contextmanager
+def reading(place: Path) -> Iterator[None]:
+    """Turns what the system refuses within it into a message.
+
+    Raises:
+        UserError: If a file or folder cannot be read.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{error.filename or place}: cannot be read: {error.strerror}") from None
+
+
 def write_json(file: Path, content: Any) -> None:
     """Writes a JSON file whole or not at all; a figure that is no number is an error."""
     write_text(file, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
@@ -53,13 +66,18 @@ def write_lines(file: Path, rows: list[dict[str, Any]]) -> None:
 
 def write_text(file: Path, text: str) -> None:
     """Writes a UTF-8 file whole or not at all."""
+    write_bytes(file, text.encode())
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """Writes a file whole or not at all."""
     if file.exists() and not file.is_file():  # such as /dev/stdout
-        file.write_text(text, encoding="utf-8")
+        file.write_bytes(content)
         return
     partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
     try:
-        with partial.open("w", encoding="utf-8") as stream:
-            stream.write(text)
+        with partial.open("wb") as stream:
+            stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(file)
@@ -70,6 +88,11 @@ def write_text(file: Path, text: str) -> None:
 def first_line(error: BaseException) -> str:
     """What an error says, in one line; its kind if it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def read_json(file: Path) -> Any:
+    """The content of a JSON file."""
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:

@@ -6,46 +6,46 @@ EXIT_CODE = 128 + signal.SIGTERM
 
 
 class Terminated(BaseException):
-    """The end that a SIGTERM asked for. No Exception, so that nothing takes it for a failure that it can handle."""
+    """The end that a SIGTERM requests. No Exception, so that nothing takes it for a failure that it can handle."""
 
 
 class _Signal:
-    """Whether the end was asked for, whether training is under way, which then saves before it ends, and whether
-    this process listens in training alone."""
+    """Whether the end was requested; whether training is under way, which then saves before it ends; whether this
+    process listens only while it trains."""
 
-    asked = False
+    requested = False
     training = False
     only_in_training = False
 
 
 def listen(main: bool) -> None:
-    """From now on a SIGTERM ends the process by `Terminated`: at once, or while there is training to save, where
-    `asked` is looked at next.
+    """From now on a SIGTERM ends the process by `Terminated`: at once, or, while there is training to save, where
+    `requested` is called next.
 
     Args:
-        main: Whether this is the main process. Another one listens only while it trains: before, it may be waiting in
-            a connection that was never made, where Python runs no handler.
+        main: Whether this is the main process. Another one listens only while it trains: before that, it may be
+            waiting for a connection that never comes, where Python runs no handler.
     """
-    _Signal.asked = _Signal.training = False
+    _Signal.requested = _Signal.training = False
     _Signal.only_in_training = not main
     if main:
         signal.signal(signal.SIGTERM, _received)
 
 
 def _received(*_) -> None:
-    _Signal.asked = True
+    _Signal.requested = True
     if not _Signal.training:
         raise Terminated
 
 
-def asked() -> bool:
+def requested() -> bool:
     """Whether a SIGTERM has come."""
-    return _Signal.asked
+    return _Signal.requested
 
 
 def shield(on: bool) -> None:
-    """Keeps SIGTERM from this thread and, which is what it is for, from the processes that it starts meanwhile: a data
-    loader's workers then outlive one that is sent to the whole group, and end with their trainer."""
+    """Keeps SIGTERM from this thread and, above all, from the processes that it starts meanwhile: a data loader's
+    workers then survive one that is sent to the whole group, and end with their trainer."""
     signal.pthread_sigmask(signal.SIG_BLOCK if on else signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 

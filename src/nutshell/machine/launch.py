@@ -1,12 +1,8 @@
-"""How many processes a launch has, whether they are those that were asked for, and what of a batch each takes."""
+"""How many processes a launch has, whether they are as many as were requested, and each one's share of a batch."""
 
 import os
-import shlex
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-from nutshell.data.datasets import DATASETS, TEXTS
-from nutshell.experiment.blocks import Experiment
 from nutshell.machine.errors import UserError
 
 TOKENS_AT_ONCE = 8192  # in one forward pass of one process: BERT-base and GPT-2 small then train in 16 GB
@@ -23,7 +19,7 @@ def is_main() -> bool:
 
 
 def precision(mixed_precision: str) -> str:
-    """accelerate's word for it, with `no` said as fp32."""
+    """accelerate's word for a precision, with fp32 instead of `no`."""
     return {"no": "fp32"}.get(mixed_precision, mixed_precision)
 
 
@@ -53,84 +49,86 @@ def split(global_batch_size: int, processes: int, tokens: int) -> tuple[int, int
     return at_once, share // at_once
 
 
-def training(experiment: Experiment) -> dict[str, Any]:
-    """The `training:` block for this launch: what `global_batch_size` comes to is filled in."""
-    size = getattr(experiment, "global_batch_size", None)
-    if size is None:
-        return experiment.training
-    tokens = experiment.data.max_tokens if experiment.task == "classify" else experiment.data.block_tokens
-    at_once, accumulated = split(size, processes(), tokens)
-    return experiment.training | {
-        "per_device_train_batch_size": at_once,
-        "gradient_accumulation_steps": accumulated,
-    }
-
-
-def command(experiment: Experiment, seed: int, output: Path, launched: dict[str, Any]) -> str:
-    """What runs one seed of an experiment alike: for a shell at the top of the repository.
-
-    Args:
-        experiment: As it was loaded.
-        seed: The seed.
-        output: The root of all results.
-        launched: How many `processes` there are, and in which `mixed_precision`.
-    """
-    words = ["run", str(experiment._file), *experiment._overrides, "--seed", str(seed)]
-    if output.resolve() != Path("outputs").resolve():
-        words += ["--output", str(output)]
-    launcher, data = ["nutshell"], getattr(experiment, "data", None)
-    if launched["processes"] > 1 or launched["mixed_precision"] != "no":
-        fsdp = os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
-        config = "experiments/hardware/fsdp.yaml" if fsdp else "accelerate_config.yaml"
-        launcher = ["accelerate", "launch", "--config_file", config, "--num_processes", str(launched["processes"])]
-        launcher += ["--mixed_precision", launched["mixed_precision"], "-m", "nutshell"]
-    local = os.environ.get("NUTSHELL_DATA")
-    known = {**DATASETS, **TEXTS}[data.name] if data else None
-    prefix = f"NUTSHELL_DATA={shlex.quote(local)} " if local and known and known.repository and not data.path else ""
-    return prefix + shlex.join([*launcher, *words])
+def launcher(processes: int, mixed_precision: str) -> list[str]:
+    """The words before `run` that launch so many processes in that precision, at the top of the repository."""
+    if processes == 1 and mixed_precision == "no":
+        return ["nutshell"]
+    fsdp = os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
+    config = "experiments/hardware/fsdp.yaml" if fsdp else "accelerate_config.yaml"
+    options = ["--config_file", config, "--num_processes", str(processes), "--mixed_precision", mixed_precision]
+    return ["accelerate", "launch", *options, "-m", "nutshell"]
 
 
 def check(world_size: int, has_accelerator: bool) -> None:
-    """Compares what works together with what was asked for.
+    """Compares the processes that work together with those that were requested.
 
     Raises:
-        UserError: If a launcher was told to start other processes than these, or to divide a model among GPUs that
-            are not there.
+        UserError: If a launcher should have started more or fewer, or a model is to be divided among GPUs that are not
+            there.
     """
     if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" and not has_accelerator:
         raise UserError("FSDP divides a model among GPUs, and there is none: use accelerate_config.yaml")
-    wanted = _asked_of_accelerate() if "WORLD_SIZE" not in os.environ else processes()
-    if wanted != world_size:
-        raise UserError(
-            f"the launch asked for {wanted} processes, but {world_size} work together; use `accelerate launch "
-            f"--config_file accelerate_config.yaml --num_processes {wanted} ...`, whose MULTI_GPU also serves CPUs"
+    requested, obstacles = (processes(), []) if "WORLD_SIZE" in os.environ else accelerate_request(_launcher_words())
+    if requested != world_size:
+        advice = "; ".join(obstacles) or (
+            f"start it with `accelerate launch --config_file accelerate_config.yaml --num_processes {requested} ...`"
         )
+        raise UserError(f"the launch asked for {requested} processes, but {world_size} work together: {advice}")
 
 
-def _asked_of_accelerate() -> int:
-    """The processes that `accelerate launch` was to start, if that is what started this one by itself: for some
-    values of distributed_type it starts a single process, whatever it was told, and does not say so."""
-    import psutil
+def accelerate_request(words: Sequence[str]) -> tuple[int, list[str]]:
+    """How many processes `accelerate launch` should start, and which of its settings make it start only one.
+
+    For these settings it starts a single process, whatever --num_processes is, and does not say so. `use_cpu: true`
+    is not one of them.
+
+    Args:
+        words: What follows `accelerate launch`; empty if accelerate did not start this process.
+
+    Returns:
+        The number of processes, and for each obstacle what to leave out or change.
+    """
+    if not words:
+        return 1, []
     from accelerate.commands.config.config_args import default_config_file, load_config_from_file
     from accelerate.commands.launch import launch_command_parser
+
+    options, config = launch_command_parser().parse_args(list(words)), None
+    if options.config_file or (os.path.isfile(default_config_file) and not options.cpu):  # as accelerate decides
+        config = load_config_from_file(options.config_file)
+    obstacles = []
+    if options.cpu:
+        obstacles.append(
+            "leave out --cpu, with which accelerate starts one process; without a GPU the CPU is used anyway"
+        )
+    if config is None and not (options.multi_gpu or options.use_fsdp):
+        obstacles.append(
+            "add --config_file accelerate_config.yaml; without a config file, and without several GPUs, accelerate "
+            "starts one process"
+        )
+    kind = str(getattr(config, "distributed_type", "")).rpartition(".")[-1]
+    if kind in ("NO", "MULTI_CPU") and not (options.multi_gpu or options.use_fsdp):
+        obstacles.append(
+            f"write `distributed_type: MULTI_GPU` in {options.config_file or default_config_file}, which also serves "
+            f"CPUs; with {kind} accelerate starts one process"
+            + ", and use_cpu: true does not change that"
+            * bool(config.use_cpu)
+        )
+    return options.num_processes or (config.num_processes if config else 0) or 1, obstacles
+
+
+def _launcher_words() -> list[str]:
+    """What follows `accelerate launch` in the command that started this process by itself; empty if none did."""
+    import psutil
 
     try:
         words = psutil.Process(os.getppid()).cmdline()
     except psutil.Error:
-        return 1
+        return []
     names = [os.path.basename(word) for word in words]
-    place = next(
-        (
-            n + 1
-            for n, name in enumerate(names)
-            if name in ("accelerate-launch", "accelerate.commands.launch")
-            or (name == "launch" and names[n - 1] in ("accelerate", "accelerate.commands.accelerate_cli"))
-        ),
-        None,
-    )
-    if place is None:
-        return 1
-    told = launch_command_parser().parse_args(words[place:])
-    if told.num_processes is None and (told.config_file or os.path.isfile(default_config_file)):
-        return load_config_from_file(told.config_file).num_processes or 1
-    return told.num_processes or 1
+    for place, name in enumerate(names):
+        if name in ("accelerate-launch", "accelerate.commands.launch") or (
+            name == "launch" and names[place - 1] in ("accelerate", "accelerate.commands.accelerate_cli")
+        ):
+            return words[place + 1 :]
+    return []

@@ -1,52 +1,89 @@
-"""Progress: a bar in a terminal, plain lines in a log file."""
+"""A line before each slow stage of a run, and one whenever nothing was printed for half a minute."""
 
+import contextlib
 import logging
+import signal
+import threading
 import time
-
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
+from collections.abc import Callable, Iterator
 
 logger = logging.getLogger("nutshell")
 
-QUIET_SECONDS = 30
+QUIET_SECONDS = 29.0  # the thread looks once a second: then a line comes at least every 30
 
 
-def install(trainer: Trainer) -> None:
-    """Puts these callbacks in the place of Trainer's own, which print raw dictionaries."""
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(PlainProgress() if trainer.args.disable_tqdm else BarProgress())
+class _Clock:
+    """The one clock of all progress: `say` sets it back, and `describe` makes the line that is due when it runs out."""
+
+    running = False
+    last_line = 0.0
+    describe: Callable[[], str] | None = None
 
 
-def line(state, logs: dict | None) -> str:
-    """One entry of the log history: step, epoch and figures."""
-    shown = {k: v for k, v in (logs or {}).items() if isinstance(v, float) and "per_second" not in k}
-    figures = "  ".join(f"{name} {value:.4g}" for name, value in shown.items() if name not in ("epoch", "total_flos"))
-    return f"step {state.global_step}/{state.max_steps}  epoch {state.epoch or 0.0:.2f}  {figures}"
+@contextlib.contextmanager
+def beating() -> Iterator[None]:
+    """Within it, stages are printed, and no half minute passes without a line."""
+    end = threading.Event()
+    thread = threading.Thread(target=_beat, args=(end,), daemon=True)
+    _Clock.running, _Clock.describe = True, None
+    thread.start()
+    try:
+        yield
+    finally:
+        _Clock.running = False
+        end.set()
 
 
-class BarProgress(ProgressCallback):
-    """Trainer's bars, with a line above them for each entry of the log history."""
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        """A line with the step and what was logged."""
-        if self.training_bar is not None:
-            self.training_bar.write(line(state, logs))
+def _beat(end: threading.Event) -> None:
+    # A thread, because one batch of a large model on a CPU can take minutes, in which no callback is called.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are for the thread that trains
+    while not end.wait(1.0):
+        beat()
 
 
-class PlainProgress(TrainerCallback):
-    """A line for each entry of the log history, and in long evaluations one every half minute."""
+def beat() -> None:
+    """Prints how far the work is, if nothing was printed for half a minute."""
+    describe = _Clock.describe  # the thread that trains may set it to None meanwhile
+    if describe and time.monotonic() - _Clock.last_line >= QUIET_SECONDS:
+        say(describe())
 
-    def __init__(self):
-        self.evaluated, self.spoke = 0, time.monotonic()
 
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        """A line with the step and what was logged."""
-        self.evaluated, self.spoke = 0, time.monotonic()
-        logger.info("%s", line(state, logs))
+def say(line: str) -> None:
+    """Prints a line; the next half minute may be quiet."""
+    _Clock.last_line = time.monotonic()
+    logger.info("%s", line)
 
-    def on_prediction_step(self, args, state, control, eval_dataloader=None, **kwargs):
-        """A line with the share of batches that are evaluated."""
-        self.evaluated += 1
-        if time.monotonic() - self.spoke > QUIET_SECONDS:
-            self.spoke = time.monotonic()
-            logger.info("evaluating: batch %d/%d", self.evaluated, len(eval_dataloader))
+
+def stage(work: str) -> None:
+    """Prints what begins now, such as "loading the weights"; outside of a run, as in `show`, nothing."""
+    if _Clock.running:
+        start = time.monotonic()
+        say(f"{work} ...")
+        follow(lambda: f"still {work}, since {duration(time.monotonic() - start)}")
+
+
+def follow(describe: Callable[[], str] | None) -> None:
+    """Sets what is printed after half a minute of silence; None: nothing, such as while a bar is shown."""
+    _Clock.describe = describe
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: 45 s, 3 min 20 s, 2 h 5 min."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def pace(count: int, total: int, seconds: float, unit: str) -> str:
+    """How fast it goes and how long the rest takes at that rate: "2.5 s/step, 3 min 20 s left".
+
+    Args:
+        count, total: Units done in these seconds, and with those that are left.
+        seconds: Taken so far.
+        unit: The word for one.
+    """
+    if count <= 0 or seconds <= 0:
+        return f"{duration(seconds)} so far"
+    units = {"batch": "batches"}.get(unit, f"{unit}s")
+    rate = f"{count / seconds:.3g} {units}/s" if count > seconds else f"{seconds / count:.3g} s/{unit}"
+    return f"{rate}, {duration((total - count) * seconds / count)} left"

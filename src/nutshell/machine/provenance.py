@@ -1,97 +1,128 @@
-"""Where a number comes from: code, packages, machine, time."""
+"""Where a number comes from: code, packages, machine, time. torch is imported only where it is needed."""
 
-import contextlib
 import hashlib
+import os
 import platform
-import resource
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import torch
-from accelerate.state import AcceleratorState
-from transformers import TrainingArguments
+from pydantic import BaseModel, ConfigDict
 
-from nutshell.experiment.blocks import Experiment
-from nutshell.machine.errors import UserError
-from nutshell.models import find as models
+from nutshell.machine.errors import plural
+from nutshell.machine.files import reading
 
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "evaluate", "tokenizers", "numpy", "scipy")
 
 
-def begin() -> dict[str, Any]:
-    """What must be noted before a run, since it may change meanwhile: time, commit (None outside a git checkout)
-    and whether the tree differed from it."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    changed = _git("status", "--porcelain")
-    dirty = None if changed is None else bool(changed)
-    return {"started": time.time(), "commit": _git("rev-parse", "HEAD"), "dirty": dirty}
+class Origin(BaseModel):
+    """What is known before the work begins.
+
+    Attributes:
+        commit: None outside a git checkout.
+        dirty: Whether the tree differed from it; None outside a git checkout.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    commit: str | None
+    dirty: bool | None
+    python: str
+    packages: dict[str, str]
+    platform: str
+    device: str
+    threads: int
+    mixed_precision: str
+    processes: int
 
 
-def made_with(args: TrainingArguments, began: dict[str, Any]) -> dict[str, Any]:
-    """What is known before the work begins: commit, versions, device, precision, processes.
+class Provenance(Origin):
+    """The record next to every figure.
+
+    Attributes:
+        wall_seconds: Of this launch on this seed.
+        peak_memory_bytes: Of this process since it started.
+        peak_gpu_memory_bytes: Of its GPU during this seed; None without one.
+    """
+
+    distributed: str
+    finished: str
+    wall_seconds: float
+    peak_memory_bytes: int
+    peak_gpu_memory_bytes: int | None
+
+
+class Clock:
+    """What must be noted when a seed begins, since it may change meanwhile: time, commit, changes."""
+
+    def __init__(self):
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        changes = _git("status", "--porcelain")
+        self.started, self.commit = time.time(), _git("rev-parse", "HEAD")
+        self.dirty = None if changes is None else bool(changes)
+
+    def origin(self, args) -> Origin:
+        """What is known now, of a run with these TrainingArguments."""
+        import torch
+
+        return Origin(
+            commit=self.commit,
+            dirty=self.dirty,
+            python=platform.python_version(),
+            packages={name: version(name) for name in PACKAGES},
+            platform=platform.platform(),
+            device=device_name(args),
+            threads=torch.get_num_threads(),
+            mixed_precision=args.mixed_precision,
+            processes=args.world_size,
+        )
+
+    def provenance(self, args) -> Provenance:
+        """The whole record, at the end of a run with these TrainingArguments."""
+        import torch
+        from accelerate.state import AcceleratorState, is_initialized
+
+        state = AcceleratorState() if is_initialized() else args.distributed_state  # a task may do without Trainer
+        return Provenance(
+            **self.origin(args).model_dump(),
+            distributed=state.distributed_type.value,
+            finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            wall_seconds=time.time() - self.started,
+            peak_memory_bytes=peak_memory_bytes(),
+            peak_gpu_memory_bytes=torch.cuda.max_memory_allocated() if args.device.type == "cuda" else None,
+        )
+
+
+def digests(reads: Mapping[str, Mapping[str, Sequence[Path]] | str]) -> dict[str, str]:
+    """sha256 of what a run reads, by what it is; what does not exist has none.
 
     Args:
-        args: The run's arguments, which know processes and precision.
-        began: What `begin` noted.
+        reads: By name, such as `data`: the local files of each part, of which the part, the name below their common
+            folder and the content count; or the name of what cannot change, such as a commit on the Hub.
+
+    Raises:
+        UserError: If a file cannot be read.
     """
-    return {
-        "commit": began["commit"],
-        "dirty": began["dirty"],
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
-        "platform": platform.platform(),
-        "device": device_name(args),
-        "threads": torch.get_num_threads(),
-        "mixed_precision": args.mixed_precision,
-        "processes": args.world_size,
-    }
+    names = {key: hashlib.sha256(name.encode()).hexdigest() for key, name in reads.items() if isinstance(name, str)}
+    files = {key: _digest(parts) for key, parts in reads.items() if parts and not isinstance(parts, str)}
+    return dict(sorted({**names, **files}.items()))
 
 
-def collect(args: TrainingArguments, began: dict[str, Any]) -> dict[str, Any]:
-    """The record beside every figure.
-
-    Args:
-        args: The run's arguments, which know processes and precision.
-        began: What `begin` noted.
-
-    Returns:
-        `made_with`, wall seconds of this launch on this seed, and in bytes the peak memory of this process since it
-        started and of its GPU during this seed.
-    """
-    return {
-        **made_with(args, began),
-        "distributed": AcceleratorState().distributed_type.value,
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "wall_seconds": time.time() - began["started"],
-        "peak_memory_bytes": peak_memory_bytes(),
-        "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated() if args.device.type == "cuda" else None,
-    }
-
-
-def digests(experiment: Experiment) -> dict[str, str]:
-    """sha256 of the local files that an experiment names and that are there: `model`, `data`, `prompts`."""
-    model, data = experiment.model, getattr(experiment, "data", None)
-    named = {"data": data and data.path, "prompts": getattr(experiment, "prompts", None)}
-    paths = {key: Path(name).expanduser() for key, name in named.items() if isinstance(name, str)}
-    if model.name and not model.revision and model.name != "minilm":
-        with contextlib.suppress(UserError):  # which the task will say
-            paths["model"] = models.local(model.name, "")
-    found = {}
-    for key, path in sorted(paths.items()):
-        files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-        digest = hashlib.sha256()
+def _digest(parts: Mapping[str, Sequence[Path]]) -> str:
+    folder = os.path.commonpath([file.parent for files in parts.values() for file in files])
+    digest = hashlib.sha256()
+    for part, files in sorted(parts.items()):
         for file in files:
-            digest.update(str(file.relative_to(path)).encode())
-            with contextlib.suppress(OSError), file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-        if files:
-            found[key] = digest.hexdigest()
-    return found
+            with reading(file), file.open("rb") as stream:
+                content = hashlib.file_digest(stream, "sha256").digest()
+            digest.update(b"\0".join([part.encode(), os.fsencode(file.relative_to(folder)), content]))
+    return digest.hexdigest()
 
 
 def peak_memory_bytes() -> int:
@@ -101,24 +132,28 @@ def peak_memory_bytes() -> int:
     for line in lines:  # Linux counts what started this process into ru_maxrss
         if line.startswith("VmHWM"):
             return 1024 * int(line.split()[1])
+    import resource  # Windows lacks it
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def device_name(args: TrainingArguments) -> str:
+def device_name(args) -> str:
     """The processor or GPU by its maker's name."""
+    import torch
+
     if args.device.type == "cuda":
         return torch.cuda.get_device_name(args.device)
     if args.device.type == "cpu" and Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
         if names:
-            return f"{names[0]} ({torch.get_num_threads()} threads)"
+            return f"{names[0]} ({plural(torch.get_num_threads(), 'thread')})"
     return platform.processor() or args.device.type
 
 
 def _git(*words: str) -> str | None:
     try:
-        done = subprocess.run(
+        output = subprocess.run(
             ["git", "--no-optional-locks", "-C", str(Path(__file__).parent), *words],
             capture_output=True,
             text=True,
@@ -127,4 +162,4 @@ def _git(*words: str) -> str | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return output.stdout.strip()
