@@ -1,11 +1,47 @@
-"""What everybody's compressors make of a text, so that a model's bits per byte mean something."""
+"""What a model is compared with: the most frequent answer, and common compressors."""
 
 import bz2
 import gzip
 import lzma
+from collections.abc import Sequence
+
+import numpy
+
+from nutshell.bits.metrics import Columns, Metric
+
+Baseline = dict[str, dict[str, float]]  # by metric, by name of the baseline
 
 
-def bits_per_byte(texts: list[str]) -> dict[str, float]:
+def majority(metrics: Sequence[Metric], train: numpy.ndarray, columns: Columns, labels: Sequence[str]) -> Baseline:
+    """The figures of guesses from the training labels alone, without a look at any text.
+
+    Args:
+        metrics: Of a classifier: over `predicted`, `nats` and `label`.
+        train: (training examples,) labels.
+        columns: With `label` (examples,), of the part that is measured.
+        labels: What label 0, 1, ... means.
+
+    Returns:
+        Of metrics of answers: those of always answering the most frequent training label, each of them if several are
+        equally frequent. Of metrics of nats: those of the training labels' frequencies, left out if the measured
+        part has a label that training lacks.
+    """
+    counts, label = numpy.bincount(train, minlength=len(labels)), columns["label"]
+    with numpy.errstate(divide="ignore"):
+        frequencies = {"nats": -numpy.log(counts / counts.sum())[label]}
+    answers = {
+        f"always answering {labels[answer]}": {"predicted": numpy.full(len(label), answer)}
+        for answer in numpy.flatnonzero(counts == counts.max())
+    }
+    baseline = {}
+    for metric in metrics:
+        guesses = {"the training labels' frequencies": frequencies} if "nats" in metric.columns else answers
+        values = {name: metric.value({**columns, **guess}) for name, guess in guesses.items()}
+        baseline[metric.name] = {name: value for name, value in values.items() if value is not None}
+    return {name: values for name, values in baseline.items() if values}
+
+
+def compressors(texts: list[str]) -> dict[str, float]:
     """Compressed bits for each byte of the UTF-8 texts, one after the other in one file.
 
     Returns:

@@ -1,195 +1,200 @@
-"""The figures that are reported: each with its unit, its direction and a 95 % interval over examples."""
+"""The figures that are reported. A metric is one statistic over units; value, interval and comparison follow from it.
+
+A unit is what is measured one at a time: an example of a classifier, a stretch of text of a language model. What a
+model gives for each unit is a column, an array (units,).
+"""
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-import datasets
-import evaluate
 import numpy
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
+from pydantic import BaseModel, ConfigDict
 
-from nutshell.bits.intervals import f1, mean, over_units, ratio
-
-MOST_NATS = 709.0  # whose exponential is still a float
-UNITS = {
-    "accuracy": "share of examples",
-    "f1": "of the positive class",
-    "label_bits": "bits per example",
-    "perplexity": "per token",
-    "bits_per_byte": "bits per UTF-8 byte",
-    "mean_nats": "nats per token",
-    "distinct_1": "share of tokens",
-    "distinct_2": "share of token pairs",
-    "repetition": "share of token 4-grams",
-}
+LARGEST_EXPONENT_NATS = 709.0  # whose exponential is still a float
+Columns = Mapping[str, numpy.ndarray]
+STATISTICS: dict[str, Callable[..., numpy.ndarray]] = {}
 
 
-class _ClassMetric(evaluate.Metric):
-    """A metric over predicted and true classes. evaluate's own come as scripts from the Hub; these need none."""
-
-    score: Callable[[list[int], list[int]], float]
-
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=type(self).__doc__,
-            citation="",
-            features=datasets.Features({"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}),
-        )
-
-    def _compute(self, predictions: list[int], references: list[int]) -> dict[str, float]:
-        return {type(self).__name__.lower(): float(type(self).score(references, predictions))}
-
-
-class Accuracy(_ClassMetric):
-    """The share of examples whose predicted class is the true one, 0 to 1; more is better."""
-
-    score = staticmethod(accuracy_score)
-
-
-class F1(_ClassMetric):
-    """2 true positives / (2 true positives + false positives + false negatives) for class 1; more is better."""
-
-    score = staticmethod(lambda labels, predicted: f1_score(labels, predicted, zero_division=0.0))
-
-
-CLASS_METRICS = {"accuracy": Accuracy, "f1": F1}
-
-
-def classification(names: list[str], predicted: numpy.ndarray, labels: numpy.ndarray, nats: numpy.ndarray) -> dict:
-    """The point values of a classifier's metrics.
+def statistic(function: Callable[..., numpy.ndarray]) -> Callable[..., numpy.ndarray]:
+    """Registers a function by its name, so that a file of units can name what computes its figures.
 
     Args:
-        names: Which of accuracy, f1 and label_bits.
-        predicted, labels: (examples,) classes.
-        nats: (examples,) -ln p(label), nats.
-
-    Returns:
-        Each metric's value. label_bits is the mean of -log2 p(label): what a code built from the model would
-        spend on an example's label, in bits; less is better, and a fair coin spends 1 on two classes.
+        function: Of columns (..., units) and `axis`, along which the units are.
     """
-    chosen = [CLASS_METRICS[name](keep_in_memory=True) for name in names if name in CLASS_METRICS]
-    values = evaluate.combine(chosen).compute(predictions=predicted.tolist(), references=labels.tolist())
-    if "label_bits" in names:
-        values["label_bits"] = float(nats.mean() / math.log(2))
-    return {name: values[name] for name in names}
+    STATISTICS[function.__name__] = function
+    return function
 
 
-def intervals(names: list[str], predicted: numpy.ndarray, labels: numpy.ndarray, nats: numpy.ndarray) -> dict:
-    """A 95 % interval over examples for each metric of `classification`, [low, high]."""
-    right = (predicted == labels).astype(float)
-    samples = {
-        "accuracy": ((right,), mean),
-        "f1": ((predicted.astype(float), labels.astype(float)), f1),
-        "label_bits": ((nats / math.log(2),), mean),
-    }
-    return {name: list(over_units(*samples[name])) for name in names}
+@statistic
+def mean(values: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
+    """The mean."""
+    return values.mean(axis)
 
 
-def entries(values: dict[str, float], intervals: dict[str, Any], better: dict[str, bool | None]) -> dict[str, Any]:
-    """Metrics as metrics.json has them: each with value, 95 % interval, unit and direction.
-
-    Args:
-        values: By name, those that `better` names among them.
-        intervals: [low, high] by name; None, or left out, where there is none.
-        better: By name whether more is better; None where neither is.
-    """
-    return {
-        name: {
-            "value": values[name],
-            "interval_95": intervals.get(name),
-            "unit": UNITS[name],
-            "higher_is_better": higher,
-        }
-        for name, higher in better.items()
-    }
+@statistic
+def ratio(numerators: numpy.ndarray, denominators: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
+    """Sum over sum; not a number where both are 0."""
+    with numpy.errstate(divide="ignore", invalid="ignore"):
+        return numpy.true_divide(numerators.sum(axis), denominators.sum(axis))
 
 
-def confusion(predicted: numpy.ndarray, labels: numpy.ndarray, classes: int) -> list[list[int]]:
-    """Counts of examples: a row for each true class, a column for each predicted one."""
-    return confusion_matrix(labels, predicted, labels=range(classes)).tolist()
+@statistic
+def agreement(predicted: numpy.ndarray, label: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
+    """The share of units whose predicted class is the true one."""
+    return (predicted == label).mean(axis)
 
 
-def lengths(tokens: numpy.ndarray, limit: int) -> dict[str, Any]:
-    """How long the training examples are before anything is cut, for a histogram.
-
-    Args:
-        tokens: (examples,) of each.
-        limit: At most that many are kept of one, or stand in one block.
-
-    Returns:
-        `edges` of bins of one width, tokens, and `counts` between them.
-    """
-    width = max(1, math.ceil((int(tokens.max()) + 1) / 40))
-    edges = numpy.arange(0, int(tokens.max()) + width + 1, width)
-    return {"limit": limit, "edges": edges.tolist(), "counts": numpy.histogram(tokens, edges)[0].tolist()}
+@statistic
+def f1(predicted: numpy.ndarray, label: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
+    """2 true positives / (2 true positives + false positives + false negatives) for class 1; 0 without a positive."""
+    true = ((predicted == 1) & (label == 1)).sum(axis)
+    positives = (predicted == 1).sum(axis) + (label == 1).sum(axis)
+    return numpy.divide(2 * true, positives, out=numpy.zeros(numpy.shape(true)), where=positives > 0)
 
 
-def causal(nats: numpy.ndarray, tokens: int, size_bytes: int) -> dict[str, float]:
-    """The point values of a language model's metrics, from summed nats: no mean of means.
-
-    Args:
-        nats: Of any shape, what each predicted token costs, -ln p(token | tokens before it).
-        tokens: How many were predicted, the ends of documents among them.
-        size_bytes: UTF-8 bytes of the text that they spell; an end of a document costs nats and is no byte.
-
-    Returns:
-        loss: nats per predicted token. perplexity: exp of it. bits_per_byte: what a code built from the model would
-        spend on a byte of the text. Less is better in each.
-    """
-    total = float(nats.sum(dtype=numpy.float64))
-    return {
-        "loss": total / tokens,
-        "perplexity": math.exp(min(total / tokens, MOST_NATS)),
-        "bits_per_byte": total / math.log(2) / size_bytes,
-    }
+@statistic
+def mean_bits(nats: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
+    """The mean of nats, in bits."""
+    return nats.mean(axis) / math.log(2)
 
 
-def by_block(nats: numpy.ndarray, tokens: numpy.ndarray, block_tokens: int) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """Nats and tokens of windows, (windows,), summed over stretches of about `block_tokens`, (blocks,), whatever the
-    windows' stride: neighbouring tokens are no independent draws."""
-    block = (tokens.cumsum() - 1) // block_tokens
-    return numpy.bincount(block, nats), numpy.bincount(block, tokens)
+@statistic
+def bits_ratio(nats: numpy.ndarray, sizes: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
+    """Summed nats, in bits, over summed sizes."""
+    with numpy.errstate(divide="ignore", invalid="ignore"):
+        return numpy.true_divide(nats.sum(axis) / math.log(2), sizes.sum(axis))
 
 
-def causal_intervals(nats: numpy.ndarray, tokens: numpy.ndarray, size_bytes: int) -> dict[str, list[float] | None]:
-    """A 95 % interval over blocks for perplexity and bits per byte, [low, high]; None with a single block.
-
-    The percentile bootstrap of nats per token over blocks of text that do not overlap; bytes per token are taken as
-    they are.
-
-    Args:
-        nats: (blocks,) summed over each block's tokens.
-        tokens: (blocks,) how many those are.
-        size_bytes: UTF-8 bytes of the whole text.
-    """
-    if len(nats) < 2:
-        return {"perplexity": None, "bits_per_byte": None}
-    columns = (nats.astype(numpy.float64), tokens.astype(numpy.float64))
-    ends = over_units(columns, ratio)
-    return {
-        "perplexity": [math.exp(min(end, MOST_NATS)) for end in ends],
-        "bits_per_byte": [end * float(tokens.sum()) / math.log(2) / size_bytes for end in ends],
-    }
+@statistic
+def exponential_ratio(nats: numpy.ndarray, counts: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
+    """exp(summed nats / summed counts)."""
+    return numpy.exp(numpy.minimum(ratio(nats, counts, axis), LARGEST_EXPONENT_NATS))
 
 
-def distinct(texts: list[list[int]], length: int) -> float:
-    """The share of all `length`-grams of tokens that are distinct, over all texts; 0 if there are none.
+@statistic
+def distinct_1(texts: Sequence[Sequence[int]], axis: int = -1) -> float:
+    """The share of all tokens that are distinct, over all texts; not a number if there are none.
 
     Source: Li et al. 2016, "A Diversity-Promoting Objective Function for Neural Conversation Models", section 5.
     """
-    grams = [gram for text in texts for gram in _grams(text, length)]
-    return len(set(grams)) / len(grams) if grams else 0.0
+    return _distinct(texts, 1)
 
 
-def repetition(texts: list[list[int]], length: int = 4) -> float:
-    """The share of a text's `length`-grams of tokens that it has said before, the mean over texts that have any.
+@statistic
+def distinct_2(texts: Sequence[Sequence[int]], axis: int = -1) -> float:
+    """The share of all pairs of neighbouring tokens that are distinct, like `distinct_1`."""
+    return _distinct(texts, 2)
+
+
+@statistic
+def repetition_4(texts: Sequence[Sequence[int]], axis: int = -1) -> float:
+    """The share of a text's 4-grams of tokens that came before in it, the mean over texts that have any.
 
     Source: Welleck et al. 2020, "Neural Text Generation with Unlikelihood Training", section 6 (seq-rep-4).
     """
-    shares = [1 - len(set(grams)) / len(grams) for text in texts if (grams := list(_grams(text, length)))]
-    return math.fsum(shares) / len(shares) if shares else 0.0
+    shares = [1 - len(set(grams)) / len(grams) for text in texts if (grams := _grams(text, 4))]
+    return math.fsum(shares) / len(shares) if shares else math.nan
 
 
-def _grams(text: list[int], length: int):
-    return zip(*(text[start:] for start in range(length)), strict=False)
+def _distinct(texts: Sequence[Sequence[int]], length: int) -> float:
+    grams = [gram for text in texts for gram in _grams(text, length)]
+    return len(set(grams)) / len(grams) if grams else math.nan
+
+
+def _grams(text: Sequence[int], length: int) -> list[tuple[int, ...]]:
+    return [*zip(*(text[start:] for start in range(length)), strict=False)]
+
+
+class Figure(BaseModel):
+    """A measured value.
+
+    Attributes:
+        value: None where it is no number, such as 0 / 0.
+        interval_95: [low, high] over the units; None where there is none.
+        higher_is_better: None where neither is.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    value: float | None
+    interval_95: tuple[float, float] | None
+    unit: str
+    higher_is_better: bool | None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure, from its definition.
+
+    Attributes:
+        name: As in metrics.json and in the log.
+        unit: Of the value.
+        higher_is_better: None where neither is.
+        statistic: One of STATISTICS.
+        columns: What it is given, in order.
+        given: Those columns that describe a unit and not the model: two runs can be compared unit by unit
+            where these are equal.
+        resampled: Whether units may be drawn again, for an interval: not where they depend on each other.
+        bounds: The lowest and the highest value there can be; None where there is none.
+    """
+
+    name: str
+    unit: str
+    higher_is_better: bool | None
+    statistic: Callable[..., numpy.ndarray]
+    columns: tuple[str, ...]
+    given: tuple[str, ...] = ()
+    resampled: bool = True
+    bounds: tuple[float | None, float | None] = (0.0, None)
+
+    def select(self, columns: Columns) -> list[numpy.ndarray]:
+        """The statistic's arguments."""
+        return [columns[name] for name in self.columns]
+
+    def value(self, columns: Columns) -> float | None:
+        """The statistic of all units; None where it is no number."""
+        value = float(self.statistic(*self.select(columns)))
+        return value if math.isfinite(value) else None
+
+    def interval(self, columns: Columns) -> tuple[float, float] | None:
+        """The 95 % interval over units; None with fewer than two of them, or where they may not be drawn again."""
+        from nutshell.bits.intervals import over_units
+
+        arrays = self.select(columns)
+        return over_units(arrays, self.statistic) if self.resampled and len(arrays[0]) > 1 else None
+
+    def cut(self, interval: tuple[float, float]) -> tuple[float, float]:
+        """An interval without what no value can be."""
+        lowest, highest = self.bounds
+        low = interval[0] if lowest is None else max(lowest, interval[0])
+        return low, interval[1] if highest is None else min(highest, interval[1])
+
+    def figure(self, columns: Columns) -> Figure:
+        """Value and interval."""
+        value = self.value(columns)
+        interval = None if value is None else self.interval(columns)
+        return Figure(value=value, interval_95=interval, unit=self.unit, higher_is_better=self.higher_is_better)
+
+
+def evaluation_module(metrics: Sequence[Metric]):
+    """The metrics' values as one `evaluate.Metric`, which gathers columns in batches and can be combined with others.
+
+    evaluate's own metrics are scripts on the Hub; this one needs none.
+    """
+    import datasets
+    import evaluate
+
+    names = list(dict.fromkeys(name for metric in metrics for name in metric.columns))
+
+    class Figures(evaluate.Metric):
+        def _info(self) -> evaluate.MetricInfo:
+            features = datasets.Features({name: datasets.Value("float64") for name in names})
+            description = "; ".join(f"{metric.name}, {metric.unit}" for metric in metrics)
+            return evaluate.MetricInfo(description=description, citation="", features=features)
+
+        def _compute(self, **columns) -> dict[str, float | None]:
+            arrays = {name: numpy.asarray(values) for name, values in columns.items()}
+            return {metric.name: metric.value(arrays) for metric in metrics}
+
+    return Figures(keep_in_memory=True)

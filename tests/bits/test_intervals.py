@@ -7,7 +7,7 @@ import numpy
 import pytest
 from scipy import stats
 
-from nutshell.bits import intervals
+from nutshell.bits import intervals, metrics
 from nutshell.report.comparison import mcnemar
 
 
@@ -25,7 +25,7 @@ def test_coverage_of_an_accuracy(monkeypatch):
     def draw(random):
         return ((random.random(300) < 0.8).astype(float),)
 
-    assert 0.93 <= coverage(monkeypatch, draw, intervals.mean, 0.8, 1000) <= 0.97
+    assert 0.93 <= coverage(monkeypatch, draw, metrics.mean, 0.8, 1000) <= 0.97
 
 
 def test_coverage_of_a_paired_difference(monkeypatch):
@@ -35,7 +35,7 @@ def test_coverage_of_a_paired_difference(monkeypatch):
         kind = random.choice(4, 300, p=[0.7, 0.15, 0.1, 0.05])
         return ((kind == 1).astype(float) - (kind == 2).astype(float),)
 
-    assert 0.93 <= coverage(monkeypatch, draw, intervals.mean, 0.05, 1000) <= 0.97
+    assert 0.93 <= coverage(monkeypatch, draw, metrics.mean, 0.05, 1000) <= 0.97
 
 
 def test_coverage_of_bits_per_byte(monkeypatch):
@@ -45,15 +45,15 @@ def test_coverage_of_bits_per_byte(monkeypatch):
         size = random.integers(50, 150, 200).astype(float)
         return size * random.gamma(4.0, 0.25, 200), size
 
-    assert 0.93 <= coverage(monkeypatch, draw, intervals.ratio, 1.0, 1000) <= 0.97
+    assert 0.93 <= coverage(monkeypatch, draw, metrics.ratio, 1.0, 1000) <= 0.97
 
 
 def test_the_bootstrap_is_scipy_s_and_always_the_same():
     values = numpy.random.default_rng(1).normal(size=80)
-    ours = intervals.over_units((values,), intervals.mean)
+    ours = intervals.over_units((values,), metrics.mean)
     theirs = stats.bootstrap((values,), numpy.mean, n_resamples=9999, method="percentile", rng=5).confidence_interval
     assert ours == pytest.approx((theirs.low, theirs.high), abs=0.02)
-    assert ours == intervals.over_units((values,), intervals.mean)
+    assert ours == intervals.over_units((values,), metrics.mean)
 
 
 def test_mean_and_deviation_over_seeds():
@@ -65,27 +65,18 @@ def test_mean_and_deviation_over_seeds():
     assert intervals.mean_and_deviation([0.5]) == (0.5, None)
 
 
-def test_welch_by_its_formula():
-    ones, others = [0.81, 0.79, 0.86], [0.70, 0.75]
-    errors = [statistics.variance(values) / len(values) for values in (ones, others)]
-    freedom = sum(errors) ** 2 / sum(e**2 / (len(v) - 1) for e, v in zip(errors, (ones, others), strict=True))
-    half = stats.t.ppf(0.975, freedom) * math.sqrt(sum(errors))
-    apart = statistics.fmean(ones) - statistics.fmean(others)
-    assert intervals.between_seeds(ones, others) == pytest.approx((apart - half, apart + half))
-
-
 @pytest.mark.parametrize(("only_one", "only_other"), [(0, 0), (5, 0), (12, 3), (40, 41), (3, 12)])
 def test_mcnemar_is_statsmodels_and_a_sum_of_coins(only_one, only_other):
     from statsmodels.stats.contingency_tables import mcnemar as reference
 
     one = numpy.array([True] * 30 + [True] * only_one + [False] * only_other + [False] * 7)
     other = numpy.array([True] * 30 + [False] * only_one + [True] * only_other + [False] * 7)
-    found = mcnemar(one, other, (13, 21))
-    assert (found.only_one_right, found.only_other_right) == (only_one, only_other)
+    test = mcnemar(one, other, (13, 21))
+    assert (test.only_first_right, test.only_second_right) == (only_one, only_other)
     theirs = reference([[30, only_one], [only_other, 7]], exact=True).pvalue
     count = only_one + only_other
     tail = sum(math.comb(count, k) for k in range(min(only_one, only_other) + 1)) / 2**count
-    assert found.p_value == pytest.approx(min(1.0, theirs)) == pytest.approx(min(1.0, 2 * tail))
+    assert test.p_value == pytest.approx(min(1.0, theirs)) == pytest.approx(min(1.0, 2 * tail))
 
 
 def test_f1_along_an_axis():
@@ -93,6 +84,6 @@ def test_f1_along_an_axis():
 
     random = numpy.random.default_rng(0)
     predicted, labels = random.integers(0, 2, (2, 6, 40)).astype(float)
-    ours = intervals.f1(predicted, labels)
+    ours = metrics.f1(predicted, labels)
     assert ours == pytest.approx([f1_score(one, other) for one, other in zip(labels, predicted, strict=True)])
-    assert intervals.f1(numpy.zeros(4), numpy.zeros(4)) == 0.0
+    assert metrics.f1(numpy.zeros(4), numpy.zeros(4)) == 0.0

@@ -1,0 +1,110 @@
+"""The compressors' figures against the command-line tools of the same names; the majority's by hand."""
+
+import bz2
+import gzip
+import lzma
+import math
+import shutil
+import subprocess
+
+import numpy
+import pytest
+
+from nutshell.bits import baselines
+from nutshell.data.datasets import TextData
+from nutshell.data.text import documents
+from nutshell.tasks import classify
+
+TEXTS = ["Über den Fluß ging 猫.\r\n" * 40, "und 🐈\n", "\0 ohne Ende"]
+NAMES = ["gzip -9", "bzip2 -9", "xz -9e"]
+BYTES = sum(len(text.encode()) for text in TEXTS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("which", ["short", "sample_text"])
+def test_equal_to_the_command_line(name, which):
+    """To the byte for bzip2; gzip's own deflate and xz's block headers may differ a little from the libraries'."""
+    if not shutil.which(name.split()[0]):
+        pytest.skip(f"no {name.split()[0]} here")
+    texts = TEXTS if which == "short" else documents.load(TextData(name="sample_text")).test.documents
+    raw = "".join(texts).encode()
+    theirs = len(subprocess.run(name.split(), input=raw, capture_output=True, check=True).stdout)
+    ours = baselines.compressors(texts)[name] * len(raw) / 8
+    allowed = {"gzip -9": 8 + 0.002 * theirs, "bzip2 -9": 0.001, "xz -9e": 32}[name]
+    assert ours == pytest.approx(theirs, abs=allowed)
+
+
+def test_what_is_counted_holds_the_whole_text(monkeypatch):
+    packed = {}
+    for name, library in zip(NAMES, (gzip, bz2, lzma), strict=True):
+
+        def compress(raw, *args, name=name, library=library, before=library.compress, **more):
+            packed[name] = before(raw, *args, **more)
+            assert library.decompress(packed[name]) == "".join(TEXTS).encode()
+            return packed[name]
+
+        monkeypatch.setattr(library, "compress", compress)
+    values = baselines.compressors(TEXTS)
+    assert values == {name: 8 * len(packed[name]) / BYTES for name in NAMES}
+
+
+def test_the_same_every_time_and_however_the_text_is_divided():
+    assert baselines.compressors(TEXTS) == baselines.compressors(["".join(TEXTS)])
+
+
+def test_order_of_magnitude():
+    """A repeated line costs next to nothing; English reference text about two bits."""
+    assert all(bits < 0.1 for bits in baselines.compressors(["The same line again.\n" * 5000]).values())
+    chapters = documents.load(TextData(name="sample_text")).train.documents
+    assert all(1.5 < bits < 3.5 for bits in baselines.compressors(chapters).values())
+
+
+# The majority
+
+LABELS = ("no", "maybe", "yes")
+CLASSIFIED = tuple(classify.METRICS.values())
+ALWAYS, FREQUENCIES = "always answering maybe", "the training labels' frequencies"
+
+
+def columns(*labels: int) -> dict[str, numpy.ndarray]:
+    """Of a model that is always right and sure of it, which the baseline never looks at."""
+    return {"label": numpy.array(labels), "predicted": numpy.array(labels), "nats": numpy.zeros(len(labels))}
+
+
+def test_the_majority_by_hand():
+    """Of eight training labels five are 1; half of what is measured is."""
+    train = numpy.array([1, 1, 0, 1, 2, 1, 1, 2])
+    assert baselines.majority(CLASSIFIED, train, columns(1, 0, 2, 1), LABELS) == {
+        "accuracy": {ALWAYS: 0.5},
+        "f1": {ALWAYS: 2 * 2 / (4 + 2)},
+        "label_bits": {FREQUENCIES: pytest.approx((2 * math.log2(8 / 5) + math.log2(8) + math.log2(8 / 2)) / 4)},
+    }
+
+
+def test_a_label_that_training_has_not_costs_no_finite_number_of_bits():
+    values = baselines.majority(CLASSIFIED, numpy.array([1, 1, 0]), columns(0, 1, 2), LABELS)
+    assert values == {"accuracy": {ALWAYS: 1 / 3}, "f1": {ALWAYS: 2 / 4}}
+
+
+def test_equally_frequent_labels_are_each_a_baseline():
+    values = baselines.majority(CLASSIFIED, numpy.array([0, 2, 2, 0, 1]), columns(2, 0, 0), LABELS)
+    assert values["accuracy"] == {"always answering no": 2 / 3, "always answering yes": 1 / 3}
+
+
+def test_a_label_that_is_measured_nowhere_may_be_missing_in_training():
+    values = baselines.majority(CLASSIFIED, numpy.array([1, 1, 0]), columns(0, 1), LABELS)
+    assert values["label_bits"] == {FREQUENCIES: pytest.approx((math.log2(3) + math.log2(3 / 2)) / 2)}
+
+
+def test_the_majority_against_scikit_learn():
+    from sklearn.dummy import DummyClassifier
+    from sklearn.metrics import accuracy_score, f1_score, log_loss
+
+    random = numpy.random.default_rng(0)
+    train, labels = random.choice(2, 300, p=[0.4, 0.6]), random.choice(2, 200, p=[0.5, 0.5])
+    dummy = DummyClassifier(strategy="prior").fit(numpy.zeros((300, 1)), train)
+    predicted, chances = dummy.predict(numpy.zeros((200, 1))), dummy.predict_proba(numpy.zeros((200, 1)))
+    values = baselines.majority(CLASSIFIED, train, columns(*labels), ("no", "yes"))
+    assert values["accuracy"] == {"always answering yes": accuracy_score(labels, predicted)}
+    assert values["f1"] == {"always answering yes": f1_score(labels, predicted)}
+    assert values["label_bits"] == {FREQUENCIES: pytest.approx(log_loss(labels, chances) / math.log(2))}

@@ -1,0 +1,81 @@
+"""The file of units: written and read back, and refused where it cannot be what it says."""
+
+import numpy
+import pyarrow.parquet
+import pytest
+
+from nutshell.bits import units
+from nutshell.bits.metrics import STATISTICS, Metric, mean, statistic
+from nutshell.bits.units import Units
+from nutshell.machine.errors import UserError
+from nutshell.tasks import classify, language_model
+
+COLUMNS = {
+    "label": numpy.array([0, 1, 1]),
+    "predicted": numpy.array([0, 1, 0]),
+    "nats": numpy.array([0.1, 0.25, 1e-17]),
+    "probabilities": numpy.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]),
+}
+
+
+def test_written_and_read_back(tmp_path):
+    Units("examples", tuple(classify.METRICS.values()), COLUMNS).write(tmp_path)
+    again = units.read(tmp_path)
+    assert again.kind == "examples" and len(again) == 3
+    assert again.metrics == tuple(classify.METRICS.values())
+    for name, column in COLUMNS.items():
+        assert numpy.array_equal(again.columns[name], column)
+    assert again.figures() == Units("examples", tuple(classify.METRICS.values()), COLUMNS).figures()
+
+
+def test_anyone_can_read_it(tmp_path):
+    """Without this package: a parquet file, with the metrics in its metadata."""
+    columns = {"nats": [2.0], "tokens": [3], "bytes": [4]}
+    Units("stretches of text", language_model.METRICS, {k: numpy.array(v) for k, v in columns.items()}).write(tmp_path)
+    table = pyarrow.parquet.read_table(tmp_path / "units.parquet")
+    assert table.to_pydict() == columns
+    assert b"bits_per_byte" in table.schema.metadata[b"nutshell"]
+
+
+def test_texts_of_different_lengths(tmp_path):
+    texts = [[1, 2, 3], [], [7]]
+    Units("continuations", (), {"ids": texts}).write(tmp_path)
+    assert units.read(tmp_path).columns["ids"] == texts
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "other"])
+def test_damage(tmp_path, damage):
+    Units("examples", (), COLUMNS).write(tmp_path)
+    file = tmp_path / "units.parquet"
+    if damage == "gone":
+        file.unlink()
+    elif damage == "cut":
+        file.write_bytes(file.read_bytes()[:-20])
+    else:
+        pyarrow.parquet.write_table(pyarrow.table({"nats": [1.0]}), file)
+    with pytest.raises(
+        UserError, match=r"units\.parquet: is missing or damaged; run the experiment again with --force"
+    ):
+        units.read(tmp_path)
+
+
+def test_a_statistic_of_another_task(tmp_path):
+    @statistic
+    def harmonic(values, axis=-1):
+        return 1 / (1 / values).mean(axis)
+
+    metric = Metric("harmonic", "nats", False, harmonic, ("nats",))
+    try:
+        Units("examples", (metric,), COLUMNS).write(tmp_path)
+        assert units.read(tmp_path).metrics == (metric,)
+    finally:
+        del STATISTICS["harmonic"]
+    with pytest.raises(UserError, match="its statistic harmonic is not known here; install its task"):
+        units.read(tmp_path)
+
+
+def test_a_metric_of_every_kind_of_value(tmp_path):
+    """No direction, no bounds, no interval: read back as they are."""
+    metric = Metric("mean", "nats", None, mean, ("nats",), resampled=False, bounds=(None, None))
+    Units("examples", (metric,), COLUMNS).write(tmp_path)
+    assert units.read(tmp_path).metrics == (metric,)
