@@ -1,17 +1,18 @@
-"""What an experiment file may say: its blocks, and one class for each word that `task:` may be."""
+"""What every experiment file may say. What a task adds to it is in the task's own file."""
 
+import os
+import shlex
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model, field_validator
 
-from nutshell.data.datasets import DATASETS, TEXTS
 from nutshell.experiment import generation_keys, training_keys
-from nutshell.models import config_keys
+from nutshell.machine import launch
 
 
 class Strict(BaseModel):
-    """Unknown keys and wrong types are errors; nothing is converted but a whole number to a float."""
+    """Unknown keys and wrong types are errors; nothing is converted, except a whole number to a float."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -23,125 +24,87 @@ Band = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 class Checkpoint(Strict):
-    """`model:` of generate: which checkpoint."""
+    """`model:` which checkpoint: minilm, a folder, an earlier run's folder, or with a revision a name on the Hub."""
 
-    name: Word  # minilm, a folder, an earlier run's folder, or with a revision a name on the Hub
+    name: Word
     revision: Commit | None = None
 
 
-class Classifier(Checkpoint):
-    """`model:` of classify: which checkpoint, which of its parameters are trained, and with how much dropout."""
+class Data(Strict):
+    """`data:` which data set. A subclass knows its registry and how many tokens an example has."""
 
-    trainable: Annotated[str, Field(pattern=r"^(all|head|last_[1-9][0-9]*)$")] = "all"
-    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None  # of states and attention; None: the checkpoint's own
-
-
-class Causal(Strict):
-    """`model:` of language_model: a checkpoint with its tokenizer, or a new model and the tokenizer made for it."""
-
-    name: Word | None = None
-    revision: Commit | None = None
-    config: dict[str, Any] | None = None
-    tokenizer: Literal["bytes", "bpe"] | None = None
-    vocab_size: Annotated[int, Field(ge=257)] | None = None  # of bpe: 256 bytes, the end of text, the merges
-
-    @field_validator("config", mode="before")
-    @classmethod
-    def _checked_by_the_model_s_config(cls, value: Any) -> Any:
-        return value if value is None else config_keys.check(value)
-
-
-class LabelledData(Strict):
-    """`data:` of classify: which examples, and how their text becomes tokens."""
-
-    name: Literal[tuple(DATASETS)]
+    name: str
     path: Word | None = None
     revision: Commit | None = None
-    max_tokens: Annotated[int, Field(ge=8)] = 128
-    truncate: Literal["head", "tail", "head_tail"] = "head"
-    train_examples: Positive | None = None
-    validation_examples: Positive | None = None
 
+    @property
+    def example_tokens(self) -> int:
+        """How many tokens an example has at most."""
+        raise NotImplementedError
 
-class TextData(Strict):
-    """`data:` of language_model: which text, how much of it, in blocks of how many tokens."""
+    @property
+    def pinned(self) -> str | None:
+        """The commit that is read if none is stated; None where the data is not on the Hub."""
+        raise NotImplementedError
 
-    name: Literal[tuple(TEXTS)]
-    path: Word | None = None
-    revision: Commit | None = None
-    block_tokens: Annotated[int, Field(ge=8)] = 128
-    train_bytes: Positive | None = None
-    validation_bytes: Positive | None = None
-    test_bytes: Positive | None = None
-
-
-class Evaluation(Strict):
-    """`evaluation:` how the final figure is measured."""
-
-    stride: Positive | None = None  # tokens; None: the block, windows that do not overlap
-
-
-class Predicting(Strict):
-    """`training:` of generate, which trains nothing."""
-
-    per_device_eval_batch_size: Positive = 8  # continuations side by side
+    @property
+    def from_environment(self) -> bool:
+        """Whether NUTSHELL_DATA decides where it is read."""
+        return bool(self.pinned and not self.path and not self.revision and os.environ.get("NUTSHELL_DATA"))
 
 
 class Reference(Strict):
-    """`reference:` the published band that a metric must land in, [lowest, highest], and where it is published."""
+    """`reference:` the published band that each metric must land in, [lowest, highest], of which part of the data, and
+    where it is published."""
 
+    part: Literal["train", "validation", "test"]
     source: Word
 
-    def bands(self) -> dict[str, list[float]]:
-        """The bands that are stated, by metric."""
-        return self.model_dump(exclude={"source"}, exclude_none=True)
-
-
-class ClassifierReference(Reference):
-    """Published figures of a classifier."""
-
-    accuracy: Band | None = None
-    f1: Band | None = None
-    label_bits: Band | None = None
-
-
-class CausalReference(Reference):
-    """Published figures of a language model."""
-
-    perplexity: Band | None = None
-    bits_per_byte: Band | None = None
+    @classmethod
+    def of(cls, *metrics: str) -> type["Reference"]:
+        """The class with a band for each of these metrics."""
+        return create_model("Reference", __base__=cls, **{name: (Band | None, None) for name in metrics})
 
 
 class Experiment(Strict):
     """One experiment file: one question."""
 
+    question: Word | None = None
+    source: Word | None = None  # where the recipe is from
+    cost: Word | None = None  # of a measured run
     task: str
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)]
 
-    _file: Path
-    _overrides: list[str] = []  # of the command line, but for the seeds
+    _file: Path = PrivateAttr()
+    _overrides: list[str] = PrivateAttr(default_factory=list)  # of the command line, without the seeds
+    _split: dict[str, int] = PrivateAttr(default_factory=dict)  # of global_batch_size, by this launch
 
     @field_validator("training", mode="before", check_fields=False)
     @classmethod
-    def _checked_by_training_arguments(cls, value: Any) -> Any:
+    def _check_training(cls, value: Any) -> Any:
         return cls.training_schema().model_validate(value).model_dump(exclude_unset=True)
 
     @field_validator("generation", mode="before", check_fields=False)
     @classmethod
-    def _checked_as_generation_config(cls, value: Any) -> dict[str, Any]:
+    def _check_generation(cls, value: Any) -> dict[str, Any]:
         return generation_keys.schema().model_validate(value).model_dump(exclude_unset=True)
 
     @field_validator("seeds")
     @classmethod
-    def _each_seed_once(cls, value: list[int]) -> list[int]:
+    def _check_seeds(cls, value: list[int]) -> list[int]:
         if len(set(value)) < len(value):
-            raise ValueError("a seed stands in it twice")
+            raise ValueError("a seed is in it twice")
         return value
 
     @property
     def place(self) -> Path:
-        """Where the results live below the outputs root: `<chapter>/<name>`, from the file's own path."""
+        """Where the results are below the outputs root: `<chapter>/<name>`, from the file's own path."""
         return Path(self._file.resolve().parent.name) / self._file.stem
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The `training:` block for this launch: what `global_batch_size` comes to is filled in."""
+        return {**getattr(self, "training", {}), **self._split}
 
     def resolved(self, seed: int | None = None) -> dict[str, Any]:
         """The experiment as plain data, own defaults filled in; with a seed, that seed's run alone."""
@@ -151,74 +114,58 @@ class Experiment(Strict):
         del plain["seeds"]
         return {"task": plain.pop("task"), "seed": seed, **plain}
 
+    def command(self, seed: int, output: Path, processes: int, mixed_precision: str) -> str:
+        """What runs one seed of this again, for a shell at the top of the repository."""
+        words = ["run", str(self._file), *self._overrides, "--seeds", str(seed)]
+        if output.resolve() != Path("outputs").resolve():
+            words += ["--output", str(output)]
+        data = getattr(self, "data", None)
+        prefix = f"NUTSHELL_DATA={shlex.quote(os.environ['NUTSHELL_DATA'])} " if data and data.from_environment else ""
+        return prefix + shlex.join([*launch.launcher(processes, mixed_precision), *words])
+
+    def fallbacks(self) -> dict[str, dict[str, Any]]:
+        """By block, what each key falls back to when the file leaves it out."""
+        data, schema = getattr(self, "data", None), self.training_schema()
+        fallbacks = {"training": {name: field.default for name, field in schema.model_fields.items()}}
+        if data and data.pinned and not data.path and not data.from_environment:
+            fallbacks["data"] = {"revision": data.pinned}
+        return fallbacks
+
     @staticmethod
     def training_schema() -> type[BaseModel]:
         """What `training:` may hold."""
         return training_keys.schema()
 
     @classmethod
-    def training_defaults(cls) -> dict[str, Any]:
-        """What each key of `training:` falls back to."""
-        return {name: field.default for name, field in cls.training_schema().model_fields.items()}
+    def blocks(cls, plain: dict[str, Any]) -> dict[tuple[str, ...], type[BaseModel]]:
+        """The class that checks each block of such a file, by the block's path; () is the file itself.
+
+        Args:
+            plain: The experiment as it was read: what some blocks may hold depends on it.
+        """
+        blocks: dict[tuple[str, ...], type[BaseModel]] = {(): cls}
+        for name, field in cls.model_fields.items():
+            for kind in (field.annotation, *get_args(field.annotation)):
+                if isinstance(kind, type) and issubclass(kind, BaseModel):
+                    blocks[(name,)] = kind
+        dynamic = {"training": cls.training_schema, "generation": generation_keys.schema}
+        return blocks | {(name,): schema() for name, schema in dynamic.items() if name in cls.model_fields}
+
+    def divide(self) -> None:
+        """Divides the global batch among the processes of this launch, if the experiment states one.
+
+        Raises:
+            UserError: If it cannot be divided equally.
+        """
+        size = getattr(self, "global_batch_size", None)
+        if size is not None:
+            at_once, accumulated = launch.split(size, launch.processes(), self.data.example_tokens)
+            self._split = {"per_device_train_batch_size": at_once, "gradient_accumulation_steps": accumulated}
 
 
-class Classify(Experiment):
-    """Fine-tunes a classifier."""
+class Trained(Experiment):
+    """An experiment that trains."""
 
-    task: Literal["classify"]
-    global_batch_size: Positive | None = None  # examples of a step; how they are split follows from the launch
-    model: Classifier
-    data: LabelledData
+    global_batch_size: Positive | None = None  # examples of a step; how they are divided follows from the launch
+    keep_checkpoints: bool = False  # of a complete run; they hold the optimizer's state, twice the model's size
     training: dict[str, Any] = {}
-    reference: ClassifierReference | None = None
-
-
-class LanguageModel(Experiment):
-    """Trains or fine-tunes a language model, or measures it as it is."""
-
-    task: Literal["language_model"]
-    global_batch_size: Positive | None = None
-    model: Causal
-    data: TextData
-    training: dict[str, Any] = {}
-    evaluation: Evaluation = Evaluation()
-    samples: list[Word] = []
-    generation: dict[str, Any] = {}
-    reference: CausalReference | None = None
-
-    @staticmethod
-    def training_schema() -> type[BaseModel]:
-        """What `training:` may hold; num_train_epochs: 0 measures a checkpoint as it is."""
-        return training_keys.schema(untrained=True)
-
-
-class Generate(Experiment):
-    """Continues prompts."""
-
-    task: Literal["generate"]
-    model: Checkpoint
-    prompts: list[str] | Word  # themselves, or a file with one on each line
-    samples_per_prompt: Positive = 1
-    greedy: bool = False  # beside the samples, each prompt's most likely continuation
-    generation: dict[str, Any] = {}
-    training: dict[str, Any] = {}
-
-    @field_validator("prompts", mode="before")
-    @classmethod
-    def _texts_or_a_file(cls, value: Any) -> Any:
-        texts = isinstance(value, list) and all(isinstance(text, str) for text in value)
-        if not texts and not (isinstance(value, str) and value):
-            raise ValueError(f"expected a list of texts, or the name of a file with one on each line, not {value!r}")
-        return value
-
-    @staticmethod
-    def training_schema() -> type[BaseModel]:
-        """What `training:` may hold where nothing is trained."""
-        return Predicting
-
-
-EXPERIMENTS: dict[str, type[Experiment]] = {
-    "classify": Classify,
-    "language_model": LanguageModel,
-    "generate": Generate,
-}

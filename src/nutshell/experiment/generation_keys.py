@@ -1,7 +1,7 @@
 """The keys a `generation:` block may have: those of transformers.GenerationConfig that mean something here.
 
-GenerationConfig takes any keyword and keeps its types in prose, so they stand here; a test holds the two lists below
-against its attributes.
+GenerationConfig takes any keyword and keeps its types in prose, so they are listed here; a test holds the two lists
+below against its attributes.
 """
 
 from functools import cache
@@ -70,7 +70,9 @@ def schema() -> type[BaseModel]:
     """A strict pydantic model of the `generation:` block."""
     fields = {name: (kind, Field(default=None)) for name, kind in KEYS.items()}
     strict = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-    return create_model("Generation", __config__=strict, **fields)
+    block = create_model("Generation", __config__=strict, **fields)
+    block.refused = REFUSED
+    return block
 
 
 def problem(generation: dict[str, Any]) -> str | None:
@@ -86,7 +88,7 @@ def problem(generation: dict[str, Any]) -> str | None:
         config.validate(strict=True)
     except ValueError as error:
         lines = [line for line in str(error).splitlines() if line.startswith("- ")] or str(error).splitlines()
-        return lines[0].removeprefix("- ")
+        return lines[0].removeprefix("- ").replace("=True", ": true").replace("True", "true")  # as YAML has it
     return None
 
 

@@ -18,13 +18,15 @@ HARDWARE = (
 )
 _REFUSED = {
     HARDWARE: (
-        "mixed_precision bf16 fp16 bf16_full_eval fp16_full_eval tf32 use_cpu no_cuda local_rank "
+        "mixed_precision bf16 fp16 bf16_full_eval fp16_full_eval fp16_backend fp16_opt_level half_precision_backend "
+        "tf32 use_cpu no_cuda use_mps_device local_rank "
         "accelerator_config parallelism_config ddp_find_unused_parameters ddp_bucket_cap_mb ddp_broadcast_buffers "
         "ddp_static_graph ddp_backend ddp_timeout fsdp fsdp_config deepspeed torch_compile torch_compile_backend "
         "torch_compile_mode use_liger_kernel liger_kernel_config auto_find_batch_size torch_empty_cache_steps"
     ),
-    "state `seeds:` at the top of the file, or --seed on the command line": ("seed data_seed"),
+    "state `seeds:` at the top of the file, or --seeds on the command line": ("seed data_seed"),
     "the results' place follows from the file's own path; --output moves the root": ("output_dir run_name"),
+    "--force discards what the seeds' folders hold": ("overwrite_output_dir"),
     "the runner sees to it that an interrupted run continues exactly as if it had not been interrupted": (
         "save_only_model ignore_data_skip resume_from_checkpoint"
     ),
@@ -32,12 +34,13 @@ _REFUSED = {
         "report_to project trackio_space_id trackio_bucket_id trackio_static_space_id"
     ),
     "a key in a file is a leaked key: log in with `hf auth login`, or set HF_TOKEN": ("hub_token"),
-    "one upload waits for the one before it": ("hub_always_push"),
+    "the model is pushed once, when it is complete": ("hub_strategy hub_always_push"),
     "nutshell settles it, so that every figure means the same": (
         "do_train do_eval do_predict disable_tqdm log_level log_level_replica log_on_each_node save_on_each_node "
         "remove_unused_columns label_names length_column_name include_for_metrics batch_eval_metrics "
         "eval_do_concat_batches eval_use_gather_object prediction_loss_only skip_memory_metrics debug use_cache "
-        "average_tokens_across_devices include_num_input_tokens_seen enable_jit_checkpoint dataloader_drop_last"
+        "average_tokens_across_devices include_num_input_tokens_seen enable_jit_checkpoint dataloader_drop_last "
+        "logging_nan_inf_filter"
     ),
 }
 REFUSED = {key: reason for reason, keys in _REFUSED.items() for key in keys.split()}
@@ -64,11 +67,12 @@ def _classes(*files: str) -> dict[str, ast.ClassDef]:
 
 def _assigned(node: ast.ClassDef) -> dict[str, Any]:
     """The constants that a class body assigns by name; a later one wins, as the pinned torch makes it win."""
-    found = {}
+    constants = {}
     for statement in ast.walk(node):
         if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant):
-            found.update({name.id: statement.value.value for name in statement.targets if isinstance(name, ast.Name)})
-    return found
+            names = [name.id for name in statement.targets if isinstance(name, ast.Name)]
+            constants |= dict.fromkeys(names, statement.value.value)
+    return constants
 
 
 @cache
@@ -81,7 +85,7 @@ def _fields() -> dict[str, tuple[Any, Any]]:
         if any(ast.unparse(base) == "ExplicitEnum" for base in node.bases):
             names[name] = Literal[tuple(v for k, v in _assigned(node).items() if k.isupper())]
     constants = _assigned(classes["TrainingArguments"])
-    found = {}
+    fields = {}
     for node in classes["TrainingArguments"].body:
         if not isinstance(node, ast.AnnAssign) or node.target.id in REFUSED:
             continue
@@ -95,8 +99,8 @@ def _fields() -> dict[str, tuple[Any, Any]]:
         kind = eval(" | ".join(parts), {"__builtins__": {}}, names)  # our own pinned package's annotations
         if node.target.id in CHOICES:
             kind = Literal[CHOICES[node.target.id]]
-        found[node.target.id] = (kind, value)
-    return found
+        fields[node.target.id] = (kind, value)
+    return fields
 
 
 def defaults() -> dict[str, Any]:
@@ -115,4 +119,7 @@ def schema(untrained: bool = False) -> type[BaseModel]:
     for name, (kind, value) in _fields().items():
         limits = {"ge": 0} if untrained and name == "num_train_epochs" else RANGES.get(name)
         fields[name] = (Annotated[kind, Field(**limits)] if limits else kind, Field(default=value))
-    return create_model("Training", __config__=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False), **fields)
+    strict = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    block = create_model("Training", __config__=strict, **fields)
+    block.refused = REFUSED
+    return block

@@ -2,9 +2,15 @@
 
 import pytest
 
+from nutshell.experiment import load as loading
 from nutshell.experiment import training_keys
-from nutshell.experiment.load import load
+from nutshell.tasks.task import tasks
 from tests.conftest import PAIRS_YAML, ROOT
+
+
+def load(file, overrides=()):
+    """The experiment of a file."""
+    return loading.load(file, overrides, tasks())
 
 
 def test_yaml_1_2(write):
@@ -16,7 +22,7 @@ def test_yaml_1_2(write):
 
 
 def test_overrides(write):
-    words = ["training.learning_rate=2e-5", "seeds=[1, 2]", "data.truncate=tail", "reference.source=x"]
+    words = ["training.learning_rate=2e-5", "seeds=[1, 2]", "data.truncate=tail", "reference={part: test, source: x}"]
     experiment = load(write(), words)
     assert experiment.training["learning_rate"] == 2e-5 and experiment.seeds == [1, 2]
     assert experiment.data.truncate == "tail" and experiment.reference.source == "x"
