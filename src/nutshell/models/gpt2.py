@@ -1,4 +1,5 @@
-"""GPT-2: the thin wrapper."""
+"""GPT-2: the thin wrapper. It has a file of its own, since importing the stock class makes transformers' Auto classes,
+and those import this package's own models, which need `language` whole."""
 
 from transformers import GPT2Config, GPT2LMHeadModel
 

@@ -9,7 +9,7 @@ class CausalModel(GenerationMixin):
     """Mixed into each causal model, before its stock class."""
 
     def token_nats(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """The surprise at each token but the first, -ln p(token | tokens before it); call `eval()` first, or dropout
+        """The surprise at each token except the first, -ln p(token | tokens before it); call `eval()` first, or dropout
         is in it.
 
         The last token is only ever predicted, never fed: a row may be one token longer than the model's context.
@@ -42,10 +42,10 @@ class CausalModel(GenerationMixin):
 
 
 class Draw(LogitsProcessor):
-    """Settles the next token of each row by that row's own random numbers, by inversion of the distribution function.
+    """Chooses the next token of each row by that row's own random numbers, by inversion of the distribution function.
 
     Stock sampling draws for the whole batch from one global state, so that a text depends on what else is in its
-    batch. Here it depends on the row's numbers alone: the scores that are handed back leave one token possible.
+    batch. Here it depends on the row's numbers alone: the scores that it returns leave one token possible.
 
     Args:
         numbers: (batch, new tokens), uniform in [0, 1).

@@ -1,4 +1,4 @@
-"""A recurrent language model: long short-term memory over an embedding, its state in the place of a cache.
+"""A recurrent language model: long short-term memory over an embedding, its state in place of a cache.
 
 Source: Hochreiter & Schmidhuber 1997, "Long Short-Term Memory"; Gers et al. 2000, "Learning to Forget", for the forget
 gate; Jozefowicz et al. 2015, "An Empirical Exploration of Recurrent Network Architectures", for its bias of one.
@@ -48,7 +48,7 @@ class LstmConfig(PreTrainedConfig):
 
 @dataclass
 class LstmState:
-    """What an LSTM remembers of the tokens so far; `generate` hands it on as it does a Transformer's cache.
+    """What an LSTM remembers of the tokens so far; `generate` passes it on as it does a Transformer's cache.
 
     Args:
         h: (layers, batch, hidden), the output of each layer.
@@ -121,7 +121,7 @@ class LstmForCausalLM(CausalModel, PreTrainedModel, GenerationMixin):
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
-        """No: generate would hand in an empty DynamicCache, where the first call makes the state."""
+        """No: generate would pass an empty DynamicCache, where the first call makes the state."""
         return False
 
     @can_return_tuple
@@ -139,12 +139,12 @@ class LstmForCausalLM(CausalModel, PreTrainedModel, GenerationMixin):
         """Logits, with labels also the loss, and the state if it is to be kept.
 
         Args:
-            input_ids: (batch, tokens), only the new ones when past_key_values stands for others.
+            input_ids: (batch, tokens), only the new ones when past_key_values holds the state after others.
             attention_mask: (batch, tokens) or (batch, past + tokens), 0 where a row is padded, left or right; a padded
                 token leaves the state as it is.
             position_ids: Taken because generate gives them, and not read: an LSTM counts for itself.
             past_key_values: The state after the past tokens; it is not changed.
-            use_cache: Whether to return the state; None is the config's word, but never while training.
+            use_cache: Whether to return the state; None: as the config says, but never while training.
             labels: (batch, tokens), input_ids again, -100 where a token is not to be predicted.
             logits_to_keep: How many of the last tokens get logits; 0 is all, a tensor names them.
 

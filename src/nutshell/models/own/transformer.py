@@ -1,4 +1,4 @@
-"""A decoder-only Transformer, written to be read beside the paper.
+"""A decoder-only Transformer, written to be read next to the paper.
 
 Source: Vaswani et al. 2017, "Attention Is All You Need"; Radford et al. 2019, "Language Models are Unsupervised
 Multitask Learners", for learned positions, norms before the sublayers and the scaled initialisation.
@@ -64,7 +64,7 @@ class ScratchConfig(PreTrainedConfig):
         if self.positions == "sinusoidal" and self.hidden_size % 2:
             raise ValueError(f"sinusoidal positions need an even hidden_size, not {self.hidden_size}")
         if self.activation not in ACT2FN:
-            raise ValueError(f"activation {self.activation!r} is unknown, known are {', '.join(sorted(ACT2FN))}")
+            raise ValueError(f"activation {self.activation} is unknown, known are {', '.join(sorted(ACT2FN))}")
 
 
 def attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, dropout: float = 0.0) -> Tensor:
@@ -187,7 +187,7 @@ class ScratchForCausalLM(CausalModel, PreTrainedModel, GenerationMixin):
     def _init_weights(self, module: nn.Module):
         """Normal(0, initializer_range), biases zero; what is added to the residual path, over sqrt(2 layers)."""
         super()._init_weights(module)
-        # Not found by its parent's type: transformers passes over a module of ours that owns no weights directly.
+        # Not by its parent's type: transformers passes over a module of ours that owns no weights directly.
         if any(module in (block.attention.output, block.feed_forward.output) for block in self.blocks):
             std = self.config.initializer_range / math.sqrt(2 * self.config.num_hidden_layers)
             init.normal_(module.weight, std=std)
@@ -211,7 +211,7 @@ class ScratchForCausalLM(CausalModel, PreTrainedModel, GenerationMixin):
             attention_mask: (batch, past + tokens), 0 where a row is padded, left or right.
             position_ids: (batch, tokens); by default each row counts from its first token that is no padding.
             past_key_values: Keys and values of the past tokens; grows by the new ones.
-            use_cache: Whether to keep keys and values; None is the config's word, but never while training.
+            use_cache: Whether to keep keys and values; None: as the config says, but never while training.
             labels: (batch, tokens), input_ids again, -100 where a token is not to be predicted.
             logits_to_keep: How many of the last tokens get logits; 0 is all, a tensor names them.
 

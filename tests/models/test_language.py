@@ -9,8 +9,9 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from nutshell.models import find as models
-from nutshell.run.order import TextCollator
+from nutshell.models import build
+from nutshell.models.architectures import model_classes
+from nutshell.run.trainer.language import TextCollator
 from tests.conftest import ROOT, one_step
 
 ALL = pytest.mark.parametrize("name", ["gpt2", "scratch", "lstm"])
@@ -43,29 +44,29 @@ def brute_force(model, lengths=(9, 3, 7, 2, 8, 5, 4, 6)) -> float:
 
 @ALL
 def test_the_training_loss_is_the_mean_over_predicted_tokens(name, causal, tmp_path):
-    expected = brute_force(models.load_causal(causal[name]).eval())
-    model_class = models.model_classes()[name]
-    found = []
+    expected = brute_force(build.load(causal[name]).eval())
+    model_class = model_classes()[name]
+    steps = []
     for sizes in ((8, 1), (2, 4), (1, 8)):
         trainer, logs = logged(model_class, causal[name], tmp_path, *sizes)
         assert trainer.model_accepts_loss_kwargs and trainer._loss_shifts_labels
-        found.append(logs)
-    for loss, norm in found:
+        steps.append(logs)
+    for loss, norm in steps:
         assert loss == pytest.approx(expected, rel=1e-4)
-        assert norm == pytest.approx(found[0][1], rel=1e-4)
+        assert norm == pytest.approx(steps[0][1], rel=1e-4)
 
 
 def test_upstream_still_needs_the_mend(causal, tmp_path):
     """When this fails, transformers counts predicted tokens by itself and the wrapper's line can go."""
     lengths = (8,) * 8
-    expected = brute_force(models.load_causal(causal["gpt2"]).eval(), lengths)
+    expected = brute_force(build.load(causal["gpt2"]).eval(), lengths)
     _, (loss, _) = logged(GPT2LMHeadModel, causal["gpt2"], tmp_path, 8, 1, lengths)
     assert loss == pytest.approx(7 / 8 * expected, rel=1e-4)
 
 
 @ALL
 def test_token_nats_against_one_row_at_a_time(name, causal):
-    model = models.load_causal(causal[name]).eval()
+    model = build.load(causal[name]).eval()
     lengths = [7, 2, 5]
     for left in (False, True):
         ids, mask = torch.full((3, 9), 256), torch.zeros(3, 9, dtype=torch.long)
@@ -86,7 +87,7 @@ def test_token_nats_against_one_row_at_a_time(name, causal):
 
 @ALL
 def test_token_nats_reach_one_token_beyond_the_context(name, causal):
-    model = models.load_causal(causal[name]).eval()
+    model = build.load(causal[name]).eval()
     ids = torch.from_numpy(rows(65)[0][0])[None]
     with torch.no_grad():
         assert model.token_nats(ids).shape == (1, 64)
@@ -94,7 +95,7 @@ def test_token_nats_reach_one_token_beyond_the_context(name, causal):
 
 @ALL
 def test_a_later_token_never_changes_an_earlier_logit(name, causal):
-    model = models.load_causal(causal[name]).eval()
+    model = build.load(causal[name]).eval()
     ids = torch.from_numpy(rows(20)[0][0])[None]
     with torch.no_grad():
         whole = model(ids).logits
@@ -116,7 +117,7 @@ def padded(prompts: list[torch.Tensor]) -> dict[str, torch.Tensor]:
 @ALL
 @pytest.mark.parametrize("beams", [1, 2])
 def test_continuing_a_padded_batch_is_continuing_one_by_one(name, beams, causal):
-    model = models.load_causal(causal[name]).eval()
+    model = build.load(causal[name]).eval()
     prompts = [torch.from_numpy(ids) for ids, _ in rows(3, 11, 6, 1)]
     settings = {"max_new_tokens": 12, "do_sample": False, "num_beams": beams, "pad_token_id": 256, "min_new_tokens": 12}
     together = model.generate(**padded(prompts), **settings)[:, 11:]
@@ -143,7 +144,7 @@ for folder in sys.argv[1:]:
 def test_a_fresh_process_loads_each_through_the_auto_classes(causal, tmp_path):
     folders = []
     for name, folder in causal.items():
-        model = models.load_causal(folder).eval()
+        model = build.load(folder).eval()
         model.save_pretrained(tmp_path / name)
         for file in folder.glob("token*"):
             (tmp_path / name / file.name).write_bytes(file.read_bytes())
@@ -155,12 +156,12 @@ def test_a_fresh_process_loads_each_through_the_auto_classes(causal, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    said = [line.split() for line in done.stdout.splitlines()]
-    assert said == [["GPT2LMHeadModel", "15"], ["ScratchForCausalLM", "15"], ["LstmForCausalLM", "15"]]
+    printed = [line.split() for line in done.stdout.splitlines()]
+    assert printed == [["GPT2LMHeadModel", "15"], ["ScratchForCausalLM", "15"], ["LstmForCausalLM", "15"]]
     for name, folder in zip(causal, folders, strict=True):
         ids = AutoTokenizer.from_pretrained(folder)("Ein Fluß, 猫.", return_tensors="pt").input_ids
         with torch.no_grad():
-            assert torch.equal(torch.load(folder / "logits.pt"), models.load_causal(causal[name]).eval()(ids).logits)
+            assert torch.equal(torch.load(folder / "logits.pt"), build.load(causal[name]).eval()(ids).logits)
 
 
 @pytest.mark.slow
@@ -168,8 +169,10 @@ def test_a_fresh_process_loads_each_through_the_auto_classes(causal, tmp_path):
     "first",
     [
         "import nutshell",
+        "import nutshell.models.language",
         "import nutshell.models.gpt2",
-        "import nutshell.models.scratch",
+        "import nutshell.models.own.transformer",
+        "import nutshell.models.own.lstm",
         "from transformers import AutoModelForCausalLM; import nutshell",
         "import nutshell; from transformers import pipeline",
     ],
@@ -185,7 +188,7 @@ for name in ("scratch", "lstm"):
 
 
 def test_weights_are_read_as_openai_s_repository_has_them(tmp_path):
-    """Without the prefix `transformer.`, without the tied head, with old masks beside them."""
+    """Without the prefix `transformer.`, without the tied head, with old masks next to them."""
     from safetensors.torch import load_file, save_file
 
     torch.manual_seed(0)
@@ -197,4 +200,4 @@ def test_weights_are_read_as_openai_s_repository_has_them(tmp_path):
     assert "wte.weight" in weights and "lm_head.weight" not in weights
     ids = torch.tensor([[1, 2, 3]])
     with torch.no_grad():
-        assert torch.equal(models.load_causal(tmp_path).eval()(ids).logits, stock(ids).logits)
+        assert torch.equal(build.load(tmp_path).eval()(ids).logits, stock(ids).logits)

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import BertForSequenceClassification
 
-from nutshell.models import classifier as bert
+from nutshell.models import classifier
 from tests.conftest import one_step
 
 LABELS = ("negative", "positive")
@@ -26,7 +26,7 @@ def logged(model_class, tiny, folder, batch: int, accumulation: int) -> tuple[fl
 
 
 def test_accumulation_changes_neither_loss_nor_gradient(tiny, tmp_path):
-    whole, split = (logged(bert.BertClassifier, tiny, tmp_path, *sizes) for sizes in ((8, 1), (2, 4)))
+    whole, split = (logged(classifier.BertClassifier, tiny, tmp_path, *sizes) for sizes in ((8, 1), (2, 4)))
     assert split == pytest.approx(whole, rel=1e-4)
 
 
@@ -40,12 +40,12 @@ def test_upstream_still_needs_the_mend(tiny, tmp_path):
 def test_label_nats_by_hand():
     logits = torch.tensor([[0.0, 0.0], [math.log(3.0), 0.0], [math.log(3.0), 0.0]])
     expected = [math.log(2), math.log(4 / 3), math.log(4)]
-    assert bert.label_nats(logits, torch.tensor([1, 0, 1])).tolist() == pytest.approx(expected)
+    assert classifier.label_nats(logits, torch.tensor([1, 0, 1])).tolist() == pytest.approx(expected)
 
 
 def test_label_nats_are_the_loss(tiny):
     torch.manual_seed(3)
-    model = bert.load(tiny, LABELS).eval()
+    model = classifier.load(tiny, LABELS).eval()
     inputs = {"input_ids": torch.randint(1000, 2000, (5, 9)), "attention_mask": torch.ones(5, 9, dtype=torch.long)}
     labels = torch.tensor([0, 1, 1, 0, 1])
     with torch.no_grad():
@@ -60,7 +60,7 @@ def test_the_same_seed_draws_the_same_head(tiny):
     heads = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        heads.append(bert.load(tiny, LABELS).classifier.weight)
+        heads.append(classifier.load(tiny, LABELS).classifier.weight)
     assert torch.equal(heads[0], heads[1]) and not torch.equal(heads[0], heads[2])
 
 
@@ -74,25 +74,25 @@ def test_the_same_seed_draws_the_same_head(tiny):
     ],
 )
 def test_trainable(tiny, trainable, frozen, trained):
-    model = bert.load(tiny, LABELS, trainable)
+    model = classifier.load(tiny, LABELS, trainable)
     for names, expected in ((frozen, False), (trained, True)):
         for name in names:
-            found = [p.requires_grad for n, p in model.named_parameters() if name in n]
-            assert found and set(found) == {expected}
+            flags = [p.requires_grad for n, p in model.named_parameters() if name in n]
+            assert flags and set(flags) == {expected}
 
 
 def test_a_saved_classifier_keeps_its_head_and_labels(tiny, tmp_path):
     torch.manual_seed(4)
-    model = bert.load(tiny, LABELS)
+    model = classifier.load(tiny, LABELS)
     model.save_pretrained(tmp_path)
-    again = bert.load(tmp_path, LABELS)
+    again = classifier.load(tmp_path, LABELS)
     assert torch.equal(again.classifier.weight, model.classifier.weight)
     assert again.config.id2label == {0: "negative", 1: "positive"}
     assert (tmp_path / "model.safetensors").exists()
 
 
 def test_dropout(tiny):
-    assert bert.load(tiny, LABELS).config.hidden_dropout_prob == 0.1
-    model = bert.load(tiny, LABELS, dropout=0.0)
+    assert classifier.load(tiny, LABELS).config.hidden_dropout_prob == 0.1
+    model = classifier.load(tiny, LABELS, dropout=0.0)
     assert {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)} == {0.0}
     assert model.config.attention_probs_dropout_prob == 0.0

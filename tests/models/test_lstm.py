@@ -84,7 +84,7 @@ def test_padding_changes_neither_real_logits_nor_the_state(variant, side):
             torch.testing.assert_close(together.logits[row][mask[row].bool()], alone.logits[0])
             torch.testing.assert_close(together.past_key_values.h[:, row], alone.past_key_values.h[:, 0])
             torch.testing.assert_close(together.past_key_values.c[:, row], alone.past_key_values.c[:, 0])
-            # Padding on the right repeats what was said at the last real token, so generate goes on from there.
+            # Padding on the right repeats the output at the last real token, so generate continues from there.
             torch.testing.assert_close(together.logits[row, -1], alone.logits[0, -1])
 
 

@@ -96,7 +96,7 @@ def test_a_query_that_may_see_nothing_gets_numbers_and_gradients():
     assert seen.isfinite().all() and queries.grad.isfinite().all()
 
 
-def test_attention_drops_weights_only_when_told():
+def test_attention_drops_weights_only_where_stated():
     queries, mask = torch.ones(1, 1, 4, 4), torch.ones(4, 4, dtype=torch.bool)
     assert torch.equal(scratch.attention(queries, queries, queries, mask), queries)
     torch.manual_seed(4)
@@ -252,7 +252,7 @@ def test_initial_weights_are_as_wide_as_those_of_gpt2():
     [
         ({"num_attention_heads": 3}, "hidden_size 16 is no multiple of 3 heads"),
         ({"hidden_size": 15, "num_attention_heads": 3, "positions": "sinusoidal"}, "need an even hidden_size, not 15"),
-        ({"activation": "gelu_nwe"}, "activation 'gelu_nwe' is unknown, known are"),
+        ({"activation": "gelu_nwe"}, "activation gelu_nwe is unknown, known are"),
     ],
 )
 def test_an_impossible_config_is_refused_in_one_line(changes, message):
@@ -288,5 +288,5 @@ def test_a_subclass_of_any_name_keeps_the_loss():
     assert Renamed(ScratchConfig(**SIZES)).loss_type == "ForCausalLM" and Renamed.can_generate()
 
 
-def test_the_file_is_short_enough_to_be_read_beside_the_paper():
+def test_the_file_is_short_enough_to_be_read_next_to_the_paper():
     assert len(inspect.getsource(scratch).splitlines()) <= 250
