@@ -3,14 +3,14 @@
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 from tokenizers import Tokenizer
 
-from nutshell.data.labelled import Part
-from nutshell.experiment.blocks import LabelledData
+from nutshell.data.datasets import LabelledData
+from nutshell.data.parts import Part
 from nutshell.machine.errors import UserError
 
 logger = logging.getLogger("nutshell")
@@ -61,13 +61,11 @@ def encode(
     Yields:
         input_ids: At most `max_tokens`, the special tokens included.
         token_type_ids: As long; 0 in the first sentence, 1 in the second.
-        whole_length: How many tokens it would be, were it not cut.
+        whole_length: How many tokens it would have without the cut.
 
     Source: Devlin et al. 2019, section 3.
     """
-    start, separator = (tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]"))
-    if start is None or separator is None:
-        raise UserError("the checkpoint's tokenizer has no [CLS] or no [SEP] token, so it is not BERT's")
+    start, separator = special_tokens(tokenizer)
     for first in range(0, len(part), CHUNK):
         texts = part.texts[first : first + CHUNK]
         columns = [
@@ -79,10 +77,22 @@ def encode(
             budgets = share([len(ids) for ids in sentences], max_tokens - 1 - len(sentences))
             input_ids, token_type_ids = [start], [0]
             for kind, (ids, budget) in enumerate(zip(sentences, budgets, strict=True)):
-                kept = [*cut(ids, budget, truncate), separator]
-                input_ids += kept
-                token_type_ids += [kind] * len(kept)
+                sentence = [*cut(ids, budget, truncate), separator]
+                input_ids += sentence
+                token_type_ids += [kind] * len(sentence)
             yield input_ids, token_type_ids, 1 + sum(len(ids) + 1 for ids in sentences)
+
+
+def special_tokens(tokenizer: Tokenizer) -> tuple[int, int]:
+    """The ids of the tokens that begin an example and end a sentence.
+
+    Raises:
+        UserError: If the tokenizer has none.
+    """
+    start, separator = (tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]"))
+    if start is None or separator is None:
+        raise UserError("the checkpoint's tokenizer has no [CLS] or no [SEP] token, so it is not BERT's")
+    return start, separator
 
 
 def load_tokenizer(checkpoint: Path) -> tuple[Tokenizer, str]:
@@ -101,26 +111,38 @@ def load_tokenizer(checkpoint: Path) -> tuple[Tokenizer, str]:
     return tokenizer, hashlib.sha256(raw).hexdigest()
 
 
-def cache_folder() -> Path:
-    """Where tokens are kept, in Hugging Face's cache; made if it is not there.
+def cached(key: Sequence[str], suffix: str, write: Callable[[Path], None] | None = None) -> Path:
+    """A file of Hugging Face's cache whose name is a digest of everything that its content depends on.
+
+    Args:
+        key: What it depends on, with a number that is counted up when the form of the content changes.
+        suffix: Of the file's name.
+        write: Writes the content to a path, if the file is not there: it is there whole or not at all.
 
     Raises:
-        UserError: If it cannot be made.
+        UserError: If the cache cannot be written.
     """
     from huggingface_hub.constants import HF_HOME
 
     folder = Path(HF_HOME) / "nutshell"
+    file = folder / f"{hashlib.sha256(chr(10).join(key).encode()).hexdigest()}{suffix}"
+    if file.exists() or write is None:
+        return file
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: tokens cannot be kept there: {error.strerror}; set HF_HOME") from None
-    return folder
+    partial = file.with_suffix(f".{os.getpid()}")
+    try:
+        write(partial)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+    return file
 
 
-def cached(part: Part, data: LabelledData, tokenizer_sha256: str) -> Path:
-    """The file that holds, or will hold, a part's tokens; its name is a digest of everything they depend on."""
-    key = "\n".join([FORMAT, part.digest(), tokenizer_sha256, str(data.max_tokens), data.truncate])
-    return cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()}.arrow"
+def _key(part: Part, data: LabelledData, tokenizer_sha256: str) -> list[str]:
+    return [FORMAT, part.digest(), tokenizer_sha256, str(data.max_tokens), data.truncate]
 
 
 def tokenize(part: Part, data: LabelledData, checkpoint: Path) -> Path:
@@ -131,33 +153,26 @@ def tokenize(part: Part, data: LabelledData, checkpoint: Path) -> Path:
         cut), index (the example's place in the part).
     """
     tokenizer, digest = load_tokenizer(checkpoint)
-    file = cached(part, data, digest)
-    if file.exists():
-        return file
-    if len(part) > CHUNK:
-        logger.info("tokenizing %s examples (once; kept in %s)", f"{len(part):,}", file.parent)
-    partial = file.with_suffix(f".{os.getpid()}")
-    try:
-        with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as writer:
+
+    def write(file: Path) -> None:
+        if len(part) > CHUNK:
+            logger.info("tokenizing %s examples (once; kept in %s)", f"{len(part):,}", file.parent)
+        with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as writer:
             rows = []
-            for index, (input_ids, token_type_ids, whole) in enumerate(
-                encode(part, tokenizer, data.max_tokens, data.truncate)
-            ):
-                label = part.labels[index]
-                rows.append((input_ids, token_type_ids, label, len(input_ids), whole, index))
+            encoded = encode(part, tokenizer, data.max_tokens, data.truncate)
+            for index, (input_ids, token_type_ids, whole) in enumerate(encoded):
+                rows.append((input_ids, token_type_ids, part.labels[index], len(input_ids), whole, index))
                 if len(rows) == CHUNK or index + 1 == len(part):
                     writer.write_batch(pa.record_batch([*zip(*rows, strict=True)], schema=SCHEMA))
                     rows = []
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
-    return file
+
+    return cached(_key(part, data, digest), ".arrow", write)
 
 
 def count(part: Part, data: LabelledData, checkpoint: Path, sample: int = 300) -> tuple[int, bool]:
     """The tokens of a part and whether that is exact: counted if they are cached, or from `sample` examples."""
     tokenizer, digest = load_tokenizer(checkpoint)
-    file = cached(part, data, digest)
+    file = cached(_key(part, data, digest), ".arrow")
     if file.exists():
         with pa.memory_map(str(file)) as source:
             return int(pa.ipc.open_stream(source).read_all()["length"].to_numpy().sum()), True

@@ -9,8 +9,8 @@ import pyarrow.parquet
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from nutshell.data import labelled as sources
-from nutshell.experiment.blocks import LabelledData
+from nutshell.data import labelled
+from nutshell.data.datasets import LabelledData
 from nutshell.machine.errors import UserError
 
 PAIRS = [
@@ -26,7 +26,7 @@ def tsv(rows=PAIRS) -> str:
 
 
 def load(folder, **more):
-    return sources.load(LabelledData(name="mrpc", path=str(folder), **more))
+    return labelled.load(LabelledData(name="mrpc", path=str(folder), **more))
 
 
 def write(folder, layout: str):
@@ -56,8 +56,8 @@ def test_layouts(layout, tmp_path):
     parts = load(tmp_path)
     assert parts.train.texts == [(a, b) for a, b, _ in PAIRS]
     assert parts.train.labels == [1, 0, 1]
-    assert parts.reported == ("test" if layout == "microsoft" else "validation")
-    assert parts.shared == 3 and parts.source == "local copy"
+    assert parts.reported_name == ("test" if layout == "microsoft" else "validation")
+    assert parts.notes == {"shared with the training part": 3} and parts.source == "local copy"
 
 
 def test_acl_imdb(tmp_path):
@@ -67,44 +67,44 @@ def test_acl_imdb(tmp_path):
             folder.mkdir(parents=True)
             for number in (1, 0):
                 (folder / f"{number}_9.txt").write_text(f"{part} {label} {number}<br />é", encoding="utf-8")
-    parts = sources.load(LabelledData(name="imdb", path=str(tmp_path)))
+    parts = labelled.load(LabelledData(name="imdb", path=str(tmp_path)))
     assert parts.train.texts == [(f"train {label} {n}<br />é",) for label in ("neg", "pos") for n in (0, 1)]
-    assert parts.train.labels == [0, 0, 1, 1] and parts.reported == "test" and len(parts.test) == 4
+    assert parts.train.labels == [0, 0, 1, 1] and parts.reported_name == "test" and len(parts.test) == 4
     (tmp_path / "train" / "neg" / "2_1.txt").write_bytes(b"\xff")
     with pytest.raises(UserError, match=r"2_1\.txt: row 1: not UTF-8"):
-        sources.load(LabelledData(name="imdb", path=str(tmp_path)))
+        labelled.load(LabelledData(name="imdb", path=str(tmp_path)))
 
 
 def test_a_local_copy_by_environment(tmp_path, monkeypatch):
     (tmp_path / "mrpc").mkdir()
     write(tmp_path / "mrpc", "glue")
     monkeypatch.setenv("NUTSHELL_DATA", str(tmp_path))
-    assert len(sources.load(LabelledData(name="mrpc")).train) == 3
+    assert len(labelled.load(LabelledData(name="mrpc")).train) == 3
     with pytest.raises(UserError, match="unset one"):
-        sources.load(LabelledData(name="mrpc", revision="a" * 40))
-    assert sources.load(LabelledData(name="sample_pairs")).source == "embedded in nutshell"
+        labelled.load(LabelledData(name="mrpc", revision="a" * 40))
+    assert labelled.load(LabelledData(name="sample_pairs")).source == "embedded in nutshell"
 
 
 def test_held_out_examples():
-    """Held out of training, the same whatever else is asked; the data set's own validation part is then for the end."""
-    everything = sources.load(LabelledData(name="sample_pairs"))
-    held = sources.load(LabelledData(name="sample_pairs", validation_examples=50, train_examples=100))
+    """Held out of training, the same whatever else is requested; the data set's own validation part is then for the end."""
+    everything = labelled.load(LabelledData(name="sample_pairs"))
+    held = labelled.load(LabelledData(name="sample_pairs", validation_examples=50, train_examples=100))
     assert (len(held.train), len(held.validation), held.test.texts) == (100, 50, everything.test.texts)
     assert not {*held.train.texts} & {*held.validation.texts}
     assert {*held.train.texts, *held.validation.texts} <= {*everything.train.texts}
-    rest = sources.load(LabelledData(name="sample_pairs", validation_examples=50))
+    rest = labelled.load(LabelledData(name="sample_pairs", validation_examples=50))
     assert rest.validation.texts == held.validation.texts and len(rest.train) == len(everything.train) - 50
 
 
 def test_the_validation_part_becomes_the_test_part(tmp_path):
     write(tmp_path, "jsonl")
     parts = load(tmp_path, validation_examples=1)
-    assert (len(parts.train), len(parts.validation), len(parts.test), parts.reported) == (2, 1, 3, "test")
+    assert (len(parts.train), len(parts.validation), len(parts.test), parts.reported_name) == (2, 1, 3, "test")
 
 
 @pytest.mark.parametrize("name", ["sample_pairs", "sample_reviews"])
 def test_samples_are_whole(name):
-    parts = sources.load(LabelledData(name=name))
+    parts = labelled.load(LabelledData(name=name))
     rows = [text for part in parts.by_name().values() for text in part.texts]
     labels = [label for part in parts.by_name().values() for label in part.labels]
     assert len(rows) >= 300 and len(set(rows)) == len(rows) and sum(labels) * 2 == len(labels)
@@ -117,7 +117,7 @@ def test_word_overlap_alone_does_not_solve_the_pairs():
         words = [[set(re.findall(r"\w+", sentence.lower())) for sentence in pair] for pair in part.texts]
         return [[len(a & b) / len(a | b), len(a & b) / min(len(a), len(b))] for a, b in words]
 
-    parts = sources.load(LabelledData(name="sample_pairs"))
+    parts = labelled.load(LabelledData(name="sample_pairs"))
     baseline = LogisticRegression().fit(overlaps(parts.train), parts.train.labels)
     assert baseline.score(overlaps(parts.test), parts.test.labels) < 0.6
     negatives = [row for row, label in zip(overlaps(parts.train), parts.train.labels, strict=True) if label == 0]

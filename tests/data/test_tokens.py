@@ -2,11 +2,12 @@
 
 import datasets
 import pytest
+from huggingface_hub import constants
 from transformers import AutoTokenizer
 
-from nutshell.data import labelled as sources
-from nutshell.data import tokens
-from nutshell.experiment.blocks import LabelledData
+from nutshell.data import labelled, tokens
+from nutshell.data.datasets import LabelledData
+from nutshell.data.parts import Part
 from tests.conftest import MINILM
 
 TEN = list(range(10))
@@ -50,7 +51,7 @@ def test_the_longer_sentence_is_cut_first(lengths, budget, expected):
 @pytest.mark.parametrize("name", ["sample_pairs", "sample_reviews"])
 def test_encoding_is_the_stock_tokenizers(name):
     """Below the limit, token for token what AutoTokenizer gives; at the limit too for one text."""
-    part = sources.load(LabelledData(name=name)).test.take(list(range(40)))
+    part = labelled.load(LabelledData(name=name)).test.take(list(range(40)))
     tokenizer, _ = tokens.load_tokenizer(MINILM)
     stock = AutoTokenizer.from_pretrained(MINILM)
     for limit in (512, 30):
@@ -62,48 +63,55 @@ def test_encoding_is_the_stock_tokenizers(name):
                 assert token_type_ids == expected["token_type_ids"][number]
 
 
-def test_cached_by_content(tmp_path, monkeypatch):
-    part = sources.load(LabelledData(name="sample_pairs")).test
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache of tokens."""
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "nutshell"
+
+
+def test_cached_by_content(cache, tmp_path):
+    part = labelled.load(LabelledData(name="sample_pairs")).test
     data = LabelledData(name="sample_pairs", max_tokens=40)
     file = tokens.tokenize(part, data, MINILM)
-    monkeypatch.setattr(tokens, "encode", lambda *_: pytest.fail("tokenized again"))
-    assert tokens.tokenize(part, data, MINILM) == file
-    changed = sources.Part([("Other words.", "Quite other."), *part.texts[1:]], part.labels)
-    _, digest = tokens.load_tokenizer(MINILM)
+    before = file.stat()
+    assert tokens.tokenize(part, data, MINILM) == file and file.stat() == before
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    (checkpoint / "tokenizer.json").write_bytes((MINILM / "tokenizer.json").read_bytes() + b"\n")
     others = [
-        tokens.cached(changed, data, digest),
-        tokens.cached(sources.Part(part.texts, part.labels[::-1]), data, digest),
-        tokens.cached(part, LabelledData(name="sample_pairs", max_tokens=41), digest),
-        tokens.cached(part, LabelledData(name="sample_pairs", max_tokens=40, truncate="tail"), digest),
-        tokens.cached(part, data, "0" * 64),
+        tokens.tokenize(Part([("Other words.", "Quite other."), *part.texts[1:]], part.labels), data, MINILM),
+        tokens.tokenize(Part(part.texts, part.labels[::-1]), data, MINILM),
+        tokens.tokenize(part, LabelledData(name="sample_pairs", max_tokens=41), MINILM),
+        tokens.tokenize(part, LabelledData(name="sample_pairs", max_tokens=40, truncate="tail"), MINILM),
+        tokens.tokenize(part, data, checkpoint),
     ]
-    assert len({file, *others}) == 6
+    assert {*cache.iterdir()} == {file, *others} and len({file, *others}) == 6
 
 
-def test_a_cut_off_write_leaves_nothing(monkeypatch):
-    part = sources.load(LabelledData(name="sample_pairs")).test
+class Interrupting(list):
+    """Labels that fail at the 1,500th."""
+
+    def __getitem__(self, row):
+        if row == 1500:
+            raise KeyboardInterrupt
+        return super().__getitem__(row)
+
+
+def test_a_cut_off_write_leaves_nothing(cache):
+    part = labelled.load(LabelledData(name="sample_pairs")).test
+    part = Part(part.texts * 20, part.labels * 20)
     data = LabelledData(name="sample_pairs", max_tokens=39)
-    encode = tokens.encode
-
-    def interrupted(*args):
-        for number, row in enumerate(encode(*args)):
-            if number == 5:
-                raise KeyboardInterrupt
-            yield row
-
-    monkeypatch.setattr(tokens, "encode", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        tokens.tokenize(part, data, MINILM)
-    monkeypatch.undo()
-    file = tokens.cached(part, data, tokens.load_tokenizer(MINILM)[1])
-    assert not file.exists() and not list(file.parent.glob(f"{file.stem}*"))
+        tokens.tokenize(Part(part.texts, Interrupting(part.labels)), data, MINILM)
+    assert not [*cache.iterdir()]
     table = datasets.Dataset.from_file(str(tokens.tokenize(part, data, MINILM)))
     assert len(table) == len(part) and table["labels"] == part.labels and table["index"] == list(range(len(part)))
     assert table["length"] == [len(ids) for ids in table["input_ids"]]
 
 
 def test_count_is_exact_once_cached():
-    part = sources.load(LabelledData(name="sample_pairs")).train
+    part = labelled.load(LabelledData(name="sample_pairs")).train
     data = LabelledData(name="sample_pairs", max_tokens=63)
     estimate, exact = tokens.count(part, data, MINILM, sample=50)
     assert not exact

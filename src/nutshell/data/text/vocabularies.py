@@ -1,7 +1,6 @@
 """Tokenizers of language models: a checkpoint's own, single bytes, or a byte-level BPE trained on the training part."""
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,9 @@ from typing import Any
 import numpy
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from nutshell.data.documents import Documents
-from nutshell.data.tokens import cache_folder, load_tokenizer
+from nutshell.data.parts import Part
+from nutshell.data.readers.rows import shown
+from nutshell.data.tokens import cached, load_tokenizer
 from nutshell.machine.errors import UserError
 
 END_OF_TEXT = "<|endoftext|>"
@@ -43,7 +43,7 @@ def of_checkpoint(checkpoint: Path, config: dict[str, Any]) -> Vocabulary:
         config: Its config.json, which may leave out what is transformers' default.
 
     Raises:
-        UserError: If it has none, or one that knows more tokens than the model, or no one token that ends a text.
+        UserError: If it has none, or one that has more tokens than the model, or no single token that ends a text.
     """
     tokenizer, digest = load_tokenizer(checkpoint)
     config = ({"eos_token_id": 50256} if config["model_type"] == "gpt2" else {}) | {"vocab_size": 50257} | config
@@ -54,8 +54,8 @@ def of_checkpoint(checkpoint: Path, config: dict[str, Any]) -> Vocabulary:
             "not of the same checkpoint"
         )
     if not isinstance(vocabulary.end_of_text, int):
-        said = vocabulary.end_of_text
-        raise UserError(f"{checkpoint}: its eos_token_id is {said}, but one token must end a document")
+        token = shown(vocabulary.end_of_text)
+        raise UserError(f"{checkpoint}: its eos_token_id is {token}, but one token must end a document")
     return vocabulary
 
 
@@ -63,10 +63,10 @@ def of_bytes() -> Vocabulary:
     """256 bytes and the end of text: no merges, nothing to train."""
     tokenizer = _byte_level(models.BPE(vocab={token: number for number, token in enumerate(BYTES)}, merges=[]))
     tokenizer.add_special_tokens([END_OF_TEXT])
-    return _made(tokenizer)
+    return _vocabulary(tokenizer)
 
 
-def trained(documents: Documents, size: int) -> Vocabulary:
+def trained(documents: Part, size: int) -> Vocabulary:
     """A byte-level BPE of `size` tokens, the 256 bytes and the end of text among them, cached by its text.
 
     Source: Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Subword Units"; on bytes: Radford et
@@ -75,24 +75,22 @@ def trained(documents: Documents, size: int) -> Vocabulary:
     Raises:
         UserError: If the text has too few distinct pairs for so many merges.
     """
-    key = hashlib.sha256(f"bpe 1\n{documents.digest()}\n{size}".encode()).hexdigest()
-    file = cache_folder() / f"{key}.tokenizer.json"
-    if file.exists():
-        return _made(Tokenizer.from_file(str(file)))
-    tokenizer = _byte_level(models.BPE())
-    trainer = trainers.BpeTrainer(
-        vocab_size=size, special_tokens=[END_OF_TEXT], initial_alphabet=BYTES, show_progress=False
-    )
-    tokenizer.train_from_iterator(documents.texts, trainer)
-    if tokenizer.get_vocab_size() < size:
-        raise UserError(
-            f"model.vocab_size: {size} tokens cannot be had from a training part of {documents.size_bytes:,} bytes, "
-            f"only {tokenizer.get_vocab_size()}; state at most that"
+
+    def write(file: Path) -> None:
+        tokenizer = _byte_level(models.BPE())
+        trainer = trainers.BpeTrainer(
+            vocab_size=size, special_tokens=[END_OF_TEXT], initial_alphabet=BYTES, show_progress=False
         )
-    partial = file.with_suffix(f".{os.getpid()}")
-    tokenizer.save(str(partial))
-    partial.replace(file)
-    return _made(tokenizer)
+        tokenizer.train_from_iterator(documents.documents, trainer)
+        if tokenizer.get_vocab_size() < size:
+            raise UserError(
+                f"model.vocab_size: {size} tokens are more than a training part of {documents.size_bytes:,} bytes "
+                f"gives, {tokenizer.get_vocab_size()}; state at most that"
+            )
+        tokenizer.save(str(file))
+
+    file = cached(["bpe 1", documents.digest(), str(size)], ".tokenizer.json", write)
+    return _vocabulary(Tokenizer.from_file(str(file)))
 
 
 def _byte_level(model: models.BPE) -> Tokenizer:
@@ -102,7 +100,7 @@ def _byte_level(model: models.BPE) -> Tokenizer:
     return tokenizer
 
 
-def _made(tokenizer: Tokenizer) -> Vocabulary:
+def _vocabulary(tokenizer: Tokenizer) -> Vocabulary:
     digest = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
     return Vocabulary(strict(tokenizer), digest, tokenizer.token_to_id(END_OF_TEXT))
 
@@ -114,10 +112,10 @@ def strict(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def for_transformers(vocabulary: Vocabulary, max_tokens: int | None):
-    """The tokenizer as transformers knows it, to be saved beside the model: a PreTrainedTokenizerFast.
+    """The tokenizer as transformers knows it, to be saved next to the model: a PreTrainedTokenizerFast.
 
     Args:
-        vocabulary: One that was made here.
+        vocabulary: Of bytes, or one that was trained here.
         max_tokens: The model's context; None if it has no limit.
     """
     from transformers import PreTrainedTokenizerFast

@@ -8,27 +8,28 @@ import pyarrow.parquet
 import pytest
 from huggingface_hub import constants
 
-from nutshell.data import documents
-from nutshell.data.datasets import TEXTS
-from nutshell.experiment.blocks import TextData
+from nutshell.data.datasets import TEXTS, TextData
+from nutshell.data.parts import Parts
+from nutshell.data.text import documents, manual
 from nutshell.machine.errors import UserError
 from tests.conftest import TEXT_YAML
 
+LEFT_OUT = "documents left out because a later part has them"
 LINES = [f"Zeile {number}: Übermut, 猫 und 🐈{'!' * (number % 7)}\n" for number in range(60)]
 TEXT = "".join(LINES)
 ROWS = ["", " = Heading = \n", "", " Ein Satz , 猫 . \n", " Another one . \n", "", " = = Ende = = \n", ""]
 
 
-def load(path, trains: bool = True, evaluates: bool = False, name: str = "text", **sizes) -> documents.TextParts:
+def load(path, trains: bool = True, evaluates: bool = False, name: str = "text", **sizes) -> Parts:
     return documents.load(TextData(name=name, path=str(path) if path else None, **sizes), trains, evaluates)
 
 
-def texts(parts: documents.TextParts) -> dict[str, list[str]]:
-    return {name: part.texts for name, part in parts.by_name().items()}
+def texts(parts: Parts) -> dict[str, list[str]]:
+    return {name: part.documents for name, part in parts.by_name().items()}
 
 
-def joined(parts: documents.TextParts) -> str:
-    return "".join(text for part in parts.by_name().values() for text in part.texts)
+def joined(parts: Parts) -> str:
+    return "".join(text for part in parts.by_name().values() for text in part.documents)
 
 
 def files(folder, **contents: str):
@@ -49,16 +50,16 @@ def test_few_documents_are_cut_at_a_line_s_end_and_nothing_is_lost(count, sizes,
         lines = LINES[number * len(LINES) // count : (number + 1) * len(LINES) // count]
         files(tmp_path, **{f"{number:02}__txt": "".join(lines)})
     parts = load(tmp_path, evaluates=True, **sizes)
-    assert joined(parts) == TEXT and parts.dropped == 0
+    assert joined(parts) == TEXT and parts.notes[LEFT_OUT] == 0
     for name in ("train", "validation", "test"):
         part = getattr(parts, name)
-        assert all(text.endswith("\n") for text in part.texts)
-        wanted = sizes.get(f"{name}_bytes")
-        assert wanted is None or abs(part.size_bytes - wanted) <= max(len(line.encode()) for line in LINES)
+        assert all(text.endswith("\n") for text in part.documents)
+        size = sizes.get(f"{name}_bytes")
+        assert size is None or abs(part.size_bytes - size) <= max(len(line.encode()) for line in LINES)
 
 
 @pytest.mark.parametrize("name", ["validation", "test"])
-def test_what_is_held_out_of_few_documents_is_no_more_than_asked_for(name, tmp_path):
+def test_what_is_held_out_of_few_documents_is_no_more_than_the_stated_size(name, tmp_path):
     parts = load(files(tmp_path, a__txt=TEXT), **{f"{name}_bytes": 200})
     assert 150 < getattr(parts, name).size_bytes <= 200
 
@@ -68,44 +69,44 @@ def test_many_documents_are_held_out_whole(stories):
     parts = load(stories, evaluates=True)
     assert sorted(text for part in texts(parts).values() for text in part) == sorted(everything)
     for part in parts.by_name().values():
-        assert part.texts == [text for text in everything if text in part.texts]  # in the order they came in
+        assert part.documents == [text for text in everything if text in part.documents]  # in the order they came in
     size = sum(len(text.encode()) for text in everything)
     assert 0.05 * size < parts.test.size_bytes <= 0.1 * size
 
 
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
-def test_no_part_of_many_documents_is_more_than_asked_for(part, stories):
+def test_no_part_of_many_documents_is_more_than_the_stated_size(part, stories):
     parts = load(stories, **{f"{part}_bytes": 500})
     assert 400 < getattr(parts, part).size_bytes <= 500
 
 
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
-def test_no_part_that_a_text_brings_is_more_than_asked_for(part, tmp_path):
+def test_no_part_that_a_text_brings_is_more_than_the_stated_size(part, tmp_path):
     own = {name: "".join(LINES[first::3]) for first, name in enumerate(("train", "validation", "test"))}
     parts = load(files(tmp_path, **{f"{name}__txt": text for name, text in own.items()}), **{f"{part}_bytes": 300})
-    (text,) = getattr(parts, part).texts
+    (text,) = getattr(parts, part).documents
     assert 250 < len(text.encode()) <= 300 and text.endswith("\n") and own[part].startswith(text)
 
 
 def test_the_division_is_the_same_on_every_call(stories):
     first = load(stories, evaluates=True)
     assert texts(load(stories, evaluates=True)) == texts(first)
-    assert load(stories, train_bytes=400, evaluates=True).validation.texts == first.validation.texts
+    assert load(stories, train_bytes=400, evaluates=True).validation.documents == first.validation.documents
     assert len({part.digest() for part in first.by_name().values()}) == 3
 
 
-def test_what_is_measured_hangs_on_nothing_but_its_own_size(stories):
-    test = load(stories).test.texts
+def test_what_is_measured_depends_on_nothing_except_its_own_size(stories):
+    test = load(stories).test.documents
     for others in ({"evaluates": True}, {"validation_bytes": 300}, {"train_bytes": 300}):
-        assert load(stories, **others).test.texts == test
-    assert load(stories, test_bytes=300, trains=False).test.texts == load(stories, test_bytes=300).test.texts
+        assert load(stories, **others).test.documents == test
+    assert load(stories, test_bytes=300, trains=False).test.documents == load(stories, test_bytes=300).test.documents
 
 
 def test_where_nothing_is_trained_a_text_of_one_s_own_is_measured_whole(stories):
     everything = [file.read_text(encoding="utf-8") for file in sorted(stories.iterdir())]
     for words in ({}, {"test_bytes": 1_000_000}):
         parts = load(stories, trains=False, **words)
-        assert parts.test.texts == everything and [*parts.by_name()] == ["test"]
+        assert parts.test.documents == everything and [*parts.by_name()] == ["test"]
 
 
 def test_validation_is_held_out_only_where_it_is_evaluated_or_stated(stories):
@@ -116,37 +117,37 @@ def test_validation_is_held_out_only_where_it_is_evaluated_or_stated(stories):
 
 
 def imdb(folder, layout: str, **parts: list[str]):
-    for name, found in parts.items():
-        labels = [number % 2 for number in range(len(found))]
+    for name, rows in parts.items():
+        labels = [number % 2 for number in range(len(rows))]
         if layout == "parquet":
-            table = pyarrow.table({"text": found, "label": labels})
+            table = pyarrow.table({"text": rows, "label": labels})
             pyarrow.parquet.write_table(table, folder / f"{name}-00000-of-00001.parquet")
         else:
-            rows = [json.dumps({"text": text, "label": y}) for text, y in zip(found, labels, strict=True)]
-            (folder / f"{name}.jsonl").write_text("\n".join(rows), encoding="utf-8")
+            lines = [json.dumps({"text": text, "label": y}) for text, y in zip(rows, labels, strict=True)]
+            (folder / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
     return folder
 
 
 @pytest.mark.parametrize("layout", ["parquet", "jsonl"])
-def test_no_document_stands_in_two_parts(layout, tmp_path):
+def test_no_document_is_in_two_parts(layout, tmp_path):
     """The copy that goes is the training part's, and it is counted."""
     train = [f"Film {number}: fein, 猫." for number in range(40)]
     test = [f"Flop {number}." for number in range(30)]
     folder = imdb(tmp_path, layout, train=[*train, test[3], test[3]], test=test)
     parts = load(folder, name="imdb")
     assert texts(parts) == {"train": train, "test": test}
-    assert parts.dropped == 2 and parts.reported == "test" and parts.source == "local copy"
+    assert parts.notes[LEFT_OUT] == 2 and parts.reported_name == "test" and parts.source == "local copy"
 
 
-def test_no_document_stands_in_two_parts_where_validation_is_held_out(tmp_path):
+def test_no_document_is_in_two_parts_where_validation_is_held_out(tmp_path):
     train = [f"Film {number % 25}." for number in range(50)]  # each twice
     folder = imdb(tmp_path, "jsonl", train=train, test=[f"Film {number}." for number in range(20, 40)])
     parts = load(folder, name="imdb", validation_bytes=200)
     assert len(parts.test) == 20 and min(map(len, parts.by_name().values())) > 0
     for one, other in combinations(texts(parts).values(), 2):
         assert not {*one} & {*other}
-    assert {*parts.train.texts, *parts.validation.texts} == {f"Film {number}." for number in range(20)}
-    assert parts.dropped > 0
+    assert {*parts.train.documents, *parts.validation.documents} == {f"Film {number}." for number in range(20)}
+    assert parts.notes[LEFT_OUT] > 0
 
 
 # Files of the user's own
@@ -161,16 +162,16 @@ def test_files_named_by_part_are_the_parts(tmp_path):
 @pytest.mark.parametrize("name", ["validation", "valid", "dev"])
 def test_names_of_the_validation_part(name, tmp_path):
     folder = files(tmp_path, train__txt=TEXT, **{f"{name}__txt": "c\n"})
-    assert load(folder, trains=False).validation.texts == ["c\n"]
+    assert load(folder, trains=False).validation.documents == ["c\n"]
 
 
-def test_a_file_beside_the_parts_puts_no_test_text_into_training(tmp_path):
+def test_a_file_next_to_the_parts_puts_no_test_text_into_training(tmp_path):
     """Refused, left out or taken for training, as long as test.txt is not trained on."""
     try:
         parts = load(files(tmp_path, README__md=TEXT, train__txt=TEXT[:900], test__txt="Never to be seen.\n" * 99))
     except UserError:
         return
-    assert "Never to be seen." not in "".join(parts.train.texts)
+    assert "Never to be seen." not in "".join(parts.train.documents)
 
 
 @pytest.mark.parametrize("name", ["valid", "test"])
@@ -185,10 +186,17 @@ def test_other_files_are_a_document_each(tmp_path):
     files(tmp_path, b__py="no text", c__json="{}", notes="no suffix")
     parts = load(tmp_path, test_bytes=2)
     assert parts.source == "local text"
-    assert parts.train.texts + parts.test.texts == ["1\n" * 9, "2\n" * 9, "4\n" * 9, "5\n" * 9, "3\n" * 8, "3\n"]
+    assert parts.train.documents + parts.test.documents == [
+        "1\n" * 9,
+        "2\n" * 9,
+        "4\n" * 9,
+        "5\n" * 9,
+        "3\n" * 8,
+        "3\n",
+    ]
 
 
-def test_bytes_are_kept_but_for_a_byte_order_mark(tmp_path):
+def test_bytes_are_kept_except_a_byte_order_mark(tmp_path):
     train, test = "Erste Zeile\r\n\r\n  zweite\t\u2028Zeile \r\n", "letzte Zeile, ohne Ende"
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf" + (train + test).encode())
     assert texts(load(tmp_path / "a.txt", test_bytes=len(test))) == {"train": [train], "test": [test]}
@@ -214,7 +222,7 @@ def wikitext(folder, layout: str, **parts: list[str]):
 @pytest.mark.parametrize("layout", ["raw", "tokens", "parquet"])
 def test_wikitext_is_one_text_in_every_layout(layout, tmp_path):
     folder = wikitext(tmp_path, layout, train=[*ROWS, " More . \n"], validation=[*ROWS, " Less . \n"], test=ROWS)
-    # Two line feeds between any two rows, beside those that the rows bring.
+    # Two line feeds between any two rows, next to those that the rows bring.
     text = "\n\n = Heading = \n\n\n\n\n Ein Satz , 猫 . \n\n\n Another one . \n\n\n\n\n = = Ende = = \n\n\n"
     parts = load(folder, name="wikitext2")
     assert texts(parts) == {
@@ -222,17 +230,17 @@ def test_wikitext_is_one_text_in_every_layout(layout, tmp_path):
         "validation": [text + "\n\n Less . \n"],
         "test": [text],
     }
-    assert parts.source == "local copy" and parts.reported == "test"
+    assert parts.source == "local copy" and parts.reported_name == "test"
 
 
 @pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"])
 def test_only_a_line_feed_ends_a_row_of_wikitext(separator, tmp_path):
     rows = [" = Heading = \n", f" Ein{separator}Satz . \n"]
-    found = [
-        load(wikitext(tmp_path / layout, layout, test=rows), trains=False, name="wikitext2").test.texts
+    rows_read = [
+        load(wikitext(tmp_path / layout, layout, test=rows), trains=False, name="wikitext2").test.documents
         for layout in ("raw", "parquet")
     ]
-    assert found[0] == found[1] == ["\n\n".join(rows)]
+    assert rows_read[0] == rows_read[1] == ["\n\n".join(rows)]
 
 
 @pytest.mark.parametrize("layout", ["raw", "parquet"])
@@ -240,7 +248,7 @@ def test_wikitext_with_a_validation_part_alone_can_be_measured(layout, tmp_path)
     folder = wikitext(tmp_path, layout, validation=ROWS)
     parts = load(folder, name="wikitext2", trains=False)
     assert texts(parts) == {"validation": ["\n\n".join(ROWS)]}
-    assert parts.reported == parts.reported_as == "validation"
+    assert parts.reported_name == parts.reported_as == "validation"
     with pytest.raises(UserError, match="has no training part; it has validation"):
         load(folder, name="wikitext2")
 
@@ -256,8 +264,8 @@ def cache(tmp_path, monkeypatch):
 
     def _cache(name: str):
         text = TEXTS[name]
-        snapshots = tmp_path / "hub" / f"datasets--{text.repository.replace('/', '--')}" / "snapshots"
-        folder = snapshots / text.revision / text.folder
+        snapshots = tmp_path / "hub" / f"datasets--{text.origin.repository.replace('/', '--')}" / "snapshots"
+        folder = snapshots / text.origin.revision / text.origin.folder
         folder.mkdir(parents=True)
         return folder
 
@@ -268,24 +276,30 @@ def test_wikitext_from_the_cache(cache):
     wikitext(cache("wikitext2"), "parquet", train=[*ROWS, " More . \n"], validation=ROWS[:4], test=ROWS)
     parts = load(None, name="wikitext2")
     assert parts.source == "Hub Salesforce/wikitext@b08601e04326c79dfdd32d625aee71d232d685c3"
-    assert parts.test.texts == ["\n\n".join(ROWS)] and [*parts.by_name()] == ["train", "validation", "test"]
+    assert parts.test.documents == ["\n\n".join(ROWS)] and [*parts.by_name()] == ["train", "validation", "test"]
 
 
 def test_imdb_from_the_cache(cache):
     folder = cache("imdb")
     imdb(folder, "parquet", train=["film", "flop", "both"], test=["test film", "both"])
-    table = pyarrow.table({"text": ["never asked for"], "label": [-1]})
+    table = pyarrow.table({"text": ["never read"], "label": [-1]})
     pyarrow.parquet.write_table(table, folder / "unsupervised-00000-of-00001.parquet")
     parts = load(None, name="imdb")
     assert parts.source == "Hub stanfordnlp/imdb@e6281661ce1c48d982bc483cf8a173c1bbeb5d31"
-    assert texts(parts) == {"train": ["film", "flop"], "test": ["test film", "both"]} and parts.dropped == 1
+    assert texts(parts) == {"train": ["film", "flop"], "test": ["test film", "both"]} and parts.notes[LEFT_OUT] == 1
 
 
 @pytest.mark.parametrize("name", ["wikitext2", "imdb"])
 def test_not_in_the_cache(name, cache):
     with pytest.raises(UserError, match="the Hub cannot be reached") as error:
         load(None, name=name)
-    for words in (TEXTS[name].repository, TEXTS[name].revision, "data.path", f"$NUTSHELL_DATA/{name}", "sample_"):
+    for words in (
+        TEXTS[name].origin.repository,
+        TEXTS[name].origin.revision,
+        "data.path",
+        f"$NUTSHELL_DATA/{name}",
+        "sample_",
+    ):
         assert words in str(error.value)
 
 
@@ -293,7 +307,7 @@ def test_a_local_copy_by_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("NUTSHELL_DATA", str(tmp_path))
     wikitext(tmp_path / "wikitext2", "raw", test=ROWS)
     assert load(None, name="wikitext2", trains=False).source == "local copy"
-    assert load(None, name="sample_text").source == "pydoc_data.topics of this Python"
+    assert load(None, name="sample_text").source == manual.SOURCE
 
 
 # The embedded text
@@ -305,7 +319,7 @@ def test_no_chapter_of_the_sample_text_mostly_repeats_another():
 
     parts = load(None, name="sample_text", evaluates=True)
     chapters = [text for part in texts(parts).values() for text in part]
-    assert len(chapters) > 20 and len({*chapters}) == len(chapters) and parts.dropped == 0
+    assert len(chapters) > 20 and len({*chapters}) == len(chapters) and parts.notes[LEFT_OUT] == 0
     for one, other in combinations(map(lines, chapters), 2):
         assert len(one & other) <= 0.1 * max(1, min(len(one), len(other)))
     assert min(part.size_bytes for part in parts.by_name().values()) > 20_000
@@ -355,14 +369,14 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused(case, write, nutshell, tmp_path):
-    contents, path, words, said = REFUSED[case]
+    contents, path, words, message = REFUSED[case]
     folder = files(tmp_path / "texts", **contents)
     code, _, err = nutshell("show", write(TEXT_YAML), f"data.path={folder / path}", *words)
-    assert code == 2 and said.format(folder=folder) in err and "Traceback" not in err
+    assert code == 2 and message.format(folder=folder) in err and "Traceback" not in err
 
 
 @pytest.mark.parametrize(
-    ("raw", "said"),
+    ("raw", "message"),
     [
         (b"caf\xe9 au lait", "byte 0xe9 at offset 3"),
         ("猫\n".encode() * 5000 + b"\xff\xfe", "byte 0xff at offset 20000"),
@@ -373,10 +387,10 @@ def test_refused(case, write, nutshell, tmp_path):
         ),
     ],
 )
-def test_not_utf_8(raw, said, write, nutshell, tmp_path):
+def test_not_utf_8(raw, message, write, nutshell, tmp_path):
     (tmp_path / "a.txt").write_bytes(raw)
     code, _, err = nutshell("show", write(TEXT_YAML), f"data.path={tmp_path / 'a.txt'}")
-    assert code == 2 and f"a.txt: not UTF-8 text: {said}" in err
+    assert code == 2 and f"a.txt: not UTF-8 text: {message}" in err
 
 
 def test_no_training_part_where_one_is_needed(write, nutshell, tmp_path):
@@ -420,4 +434,4 @@ def test_a_text_of_one_line_is_cut_between_words(sign, tmp_path):
     text = ("naïve words " * 20 + sign) * 5
     parts = load(files(tmp_path, a__txt=text), evaluates=True)
     assert joined(parts) == text
-    assert all(part.texts[0].strip().split(" ")[0] in ("naïve", "words") for part in parts.by_name().values())
+    assert all(part.documents[0].strip().split(" ")[0] in ("naïve", "words") for part in parts.by_name().values())

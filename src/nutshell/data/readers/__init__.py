@@ -1,0 +1,1 @@
+"""Files become rows, each with its place for messages."""

@@ -1,0 +1,159 @@
+"""The files that each part of a data set or of a text is read from: found by name, each of them once, none missing."""
+
+import os
+import re
+from pathlib import Path
+
+from nutshell.data.readers.rows import MICROSOFT, READERS, REVIEW_LABELS, check_regular
+from nutshell.machine.errors import UserError
+from nutshell.machine.files import reading
+
+# What each part's files may be called; the Hub's shards carry a suffix, `train-00000-of-00001.parquet`.
+PART_NAMES = {"train": ("train",), "validation": ("validation", "dev", "valid"), "test": ("test",)}
+WIKITEXT_NAMES = {"train": "train", "validation": "valid", "test": "test"}
+TEXT_SUFFIXES = (".txt", ".md", ".tokens", ".raw")
+SHARD = re.compile(r"(?P<name>.+)-(?P<number>[0-9]+)-of-(?P<total>[0-9]+)(?P<digest>-[0-9a-f]+)?")
+
+
+def labelled(folder: Path, reviews: bool) -> dict[str, list[Path]]:
+    """The files of each part that a folder of labelled examples has.
+
+    Args:
+        folder: The folder.
+        reviews: Whether examples are single texts, which may come as aclImdb's folders of files.
+
+    Raises:
+        UserError: If a part is there twice or has a gap, or a file of it is none that can be read.
+    """
+    suffixes, parts = "|".join(re.escape(suffix) for suffix in READERS if suffix != ".txt"), {}
+    for part, names in PART_NAMES.items():
+        files = _named(folder, part, rf"({'|'.join(names)})(-.*)?({suffixes})")
+        if not files and part in MICROSOFT:  # GLUE's script leaves them next to its own
+            files = _named(folder, part, re.escape(MICROSOFT[part]))
+        texts = _reviews(folder / part) if reviews else []
+        if files and texts:
+            raise UserError(f"{folder}: holds the {part} part more than once: {files[0].name}, {part}/pos, {part}/neg")
+        parts[part] = files or texts
+    return {part: files for part, files in parts.items() if files}
+
+
+def wikitext(folder: Path) -> dict[str, list[Path]]:
+    """The files of each part that a folder of WikiText has: `wiki.valid.raw`, `wiki.valid.tokens` or the Hub's.
+
+    Raises:
+        UserError: As `labelled` does.
+    """
+    files = {
+        part: _named(folder, part, rf"wiki\.{name}\.(raw|tokens)|{part}-.*\.parquet")
+        for part, name in WIKITEXT_NAMES.items()
+    }
+    return {part: members for part, members in files.items() if members}
+
+
+def text(path: Path) -> dict[str, list[Path]]:
+    """The files of a user's own text: a file, or a folder's files by part where names of files or of folders in it
+    (train.txt, test/...) say so.
+
+    Raises:
+        UserError: As `labelled` does; or if only some of the files are named for a part.
+    """
+    if not path.is_dir():
+        check_regular(path)
+        return {_part_of(path.name) or "train": [path]} if path.exists() else {}
+    files = sorted(file for file in path.rglob("*") if file.suffix in TEXT_SUFFIXES and not file.is_dir())
+    for file in files:
+        check_regular(file)
+    named = {file: _part_of(file.relative_to(path).parts[0]) for file in files}
+    if any(named.values()) and (stray := [file for file, part in named.items() if not part]):
+        raise UserError(f"data.path: {path}: some files are named for a part, but {stray[0]} is not: move it away")
+    parts: dict[str, list[Path]] = {}
+    for file, part in named.items():
+        parts.setdefault(part or "train", []).append(file)
+    for part, members in parts.items():
+        _check_text_part(path, part, members, any(named.values()))
+    return parts
+
+
+def whole(part: str, files: list[Path]) -> list[Path]:
+    """The files of one part in their order: a single one, or all shards of it.
+
+    Raises:
+        UserError: If the part is there twice (in two formats, under two names, with two totals), or a shard is
+            missing, naming the files.
+    """
+    series: dict[tuple, dict[int, list[Path]]] = {}
+    for file in files:
+        shard = SHARD.fullmatch(file.stem)
+        key = (shard["name"], int(shard["total"])) if shard else (file.stem, None)
+        numbered = series.setdefault((*key, file.suffix), {})
+        numbered.setdefault(int(shard["number"]) if shard else 0, []).append(file)
+    if len(series) > 1 or any(len(same) > 1 for numbered in series.values() for same in numbered.values()):
+        names = ", ".join(file.name for file in files[:6]) + ", ..." * (len(files) > 6)
+        raise UserError(f"{files[0].parent}: holds the {part} part more than once: {names}")
+    for (_, total, _), numbered in series.items():
+        if total is not None:
+            _check_gaps(part, [same[0] for same in numbered.values()], {*numbered}, total)
+        return [numbered[number][0] for number in sorted(numbered)]
+    return []
+
+
+def _check_gaps(part: str, files: list[Path], numbers: set[int], total: int) -> None:
+    first = 1 if total in numbers and 0 not in numbers else 0  # some tools count from 1
+    missing = next((number for number in range(first, first + total) if number not in numbers), None)
+    if missing is None and len(numbers) == total:
+        return
+    names = ", ".join(file.name for file in files[:6]) + ", ..." * (len(files) > 6)
+    if missing is None:
+        raise UserError(f"{files[0].parent}: the {part} part has more files than their names say: {names}")
+    shard = SHARD.fullmatch(files[0].stem)
+    number = f"{missing:0{len(shard['number'])}}"
+    name = f"{shard['name']}-{number}-of-{shard['total']}{'-...' if shard['digest'] else ''}{files[0].suffix}"
+    raise UserError(f"{files[0].parent}: the {part} part has a gap: {name} is missing; there is {names}")
+
+
+def _check_text_part(path: Path, part: str, files: list[Path], named: bool) -> None:
+    """A text may have any number of files in a part, but none of them twice and no shard missing."""
+    groups: dict[tuple[Path, str], list[Path]] = {}
+    for file in files:
+        shard = SHARD.fullmatch(file.stem)
+        groups.setdefault((file.parent, shard["name"] if shard else file.stem), []).append(file)
+    for (folder, _), group in groups.items():
+        if (named and folder == path and len(group) > 1) or any(SHARD.fullmatch(file.stem) for file in group):
+            whole(part, group)
+    tops = {file.relative_to(path).parts[0]: file.parent != path for file in files}
+    if named and len({(_word(top), is_folder) for top, is_folder in tops.items()}) > 1:
+        raise UserError(f"{path}: holds the {part} part more than once: {', '.join(tops)}")
+
+
+def _reviews(folder: Path) -> list[Path]:
+    """The files of a part as aclImdb has it, a folder for each label; none if it has no such folder."""
+    if not any((folder / label).is_dir() for label in REVIEW_LABELS):
+        return []
+    files = {label: sorted((folder / label).glob("*.txt")) for label in REVIEW_LABELS}
+    if lacking := [label for label, members in files.items() if not members]:
+        raise UserError(f"{folder / lacking[0]}: holds no review (*.txt), but there are some of the other label")
+    return [file for members in files.values() for file in members]
+
+
+def _named(folder: Path, part: str, pattern: str) -> list[Path]:
+    """The files of a folder that such a name makes one part."""
+    with reading(folder):
+        files = sorted(folder / name for name in os.listdir(folder) if re.fullmatch(pattern, name))
+    for file in files:
+        check_regular(file)
+        if "-" in file.stem and not SHARD.fullmatch(file.stem):
+            name = file.stem.split("-")[0]
+            raise UserError(
+                f"{file}: is named for the {part} part, but is neither {name}{file.suffix} nor numbered like "
+                f"{name}-00000-of-00002{file.suffix}; rename it, or move it away"
+            )
+    return whole(part, files)
+
+
+def _part_of(name: str) -> str | None:
+    return next((part for part, names in PART_NAMES.items() if _word(name) in names), None)
+
+
+def _word(name: str) -> str:
+    """The word that a file's or folder's name begins with."""
+    return re.split(r"[.\-_\d]", name.lower())[0]

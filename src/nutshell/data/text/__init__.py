@@ -1,0 +1,1 @@
+"""Text for language models: documents, their tokens, windows of tokens."""

@@ -1,0 +1,225 @@
+"""Text to model, as documents: from the Hub, a local copy, the embedded manual or a file of the user's own."""
+
+import io
+import random
+from pathlib import Path
+
+from nutshell.data import labelled
+from nutshell.data.datasets import LabelledData, TextData, find
+from nutshell.data.parts import NAMES, Part, Parts
+from nutshell.data.readers import files as part_files
+from nutshell.data.readers import rows as readers
+from nutshell.data.text import manual
+from nutshell.machine.errors import UserError
+
+HELD_OUT_SHARE = 0.1  # of the bytes, where a data set lacks a part and the experiment states no size
+FEW = 20  # documents: fewer are cut at a line's end rather than held out whole
+SHUFFLE_SEED = 0  # which documents are held out or left out is the same for every seed of a run
+
+
+def load(data: TextData, trains: bool = True, evaluates: bool = False) -> Parts:
+    """The documents that a `data:` block asks for.
+
+    A part that the text does not have is held out of its training part: whole documents in a shuffled order that is
+    the same for every seed, or the last lines where there are few documents. Where nothing is trained, a text of the
+    user's own is measured whole unless test_bytes says less.
+
+    Args:
+        data: The block.
+        trains: Whether a training part is needed.
+        evaluates: Whether training evaluates between its steps, and so needs a validation part.
+
+    Raises:
+        UserError: If files cannot be read, are empty or no UTF-8, lack what is needed, or the Hub cannot be reached.
+    """
+    own, source = _read(data)
+    alone = data.name == "text" and {*own} == {"train"}
+    if alone and not trains and (not data.test_bytes or data.test_bytes >= _bytes(own["train"])):
+        own = {"test": own["train"]}
+    sizes = {"validation": data.validation_bytes, "test": data.test_bytes}
+    if trains and "train" not in own:
+        raise UserError(f"data: {data.name} from {source} has no training part; it has {', '.join(own)}")
+    parts = {name: own.get(name) for name in NAMES}
+    for name in ("test", "validation"):
+        size = sizes[name]
+        if parts[name] is not None:
+            parts[name] = _take(parts[name], size)
+        elif parts["train"] is not None and (size or name == "test" or evaluates):
+            size = size or int(HELD_OUT_SHARE * _bytes(parts["train"]))
+            parts["train"], parts[name] = _hold_out(parts["train"], size, name)
+        elif size:
+            raise UserError(f"data.{name}_bytes: {data.name} from {source} has no part to hold it out of")
+    if not parts["test"] and not parts["validation"]:
+        raise UserError(f"data: {data.name} from {source} has no validation or test part to measure")
+    left_out, later = 0, set(parts["test"] or ())
+    for name in ("validation", "train"):
+        if parts[name] is not None:
+            rest = [text for text in parts[name] if text not in later]
+            left_out += len(parts[name]) - len(rest)
+            later |= {*rest}
+            parts[name] = rest
+    if parts["train"] is not None:
+        parts["train"] = _take(parts["train"], data.train_bytes)
+    for name, texts in parts.items():
+        if texts == []:
+            raise UserError(f"data: the {name} part of {data.name} would be empty; state other sizes, or more text")
+    if not trains:
+        parts["train"] = None
+    documents = {name: None if texts is None else Part([(text,) for text in texts]) for name, texts in parts.items()}
+    reported = "test" if parts["test"] else "validation"
+    notes = {"documents left out because a later part has them": left_out}
+    return Parts(**documents, source=source, origin=data.from_hub, reported_as=reported, notes=notes)
+
+
+def _bytes(texts: list[str]) -> int:
+    return sum(len(text.encode()) for text in texts)
+
+
+def _take(texts: list[str], limit: int | None) -> list[str]:
+    """At most `limit` bytes: documents in a shuffled order, each that still fits, or a few documents' first lines."""
+    if limit is None or _bytes(texts) <= limit:
+        return texts
+    if len(texts) < FEW:
+        return _cut(texts, limit)[0]
+    return [texts[row] for row in sorted(_first(texts, limit))]
+
+
+def _first(texts: list[str], limit: int) -> list[int]:
+    """Rows of a shuffled order, each that still fits into `limit` bytes."""
+    rows = []
+    for row in random.Random(SHUFFLE_SEED).sample(range(len(texts)), len(texts)):
+        size = len(texts[row].encode())
+        if size <= limit:
+            rows.append(row)
+            limit -= size
+    return rows
+
+
+def _hold_out(texts: list[str], size: int, name: str) -> tuple[list[str], list[str]]:
+    """Documents that stay, and about `size` bytes of them that are held out."""
+    if size >= _bytes(texts):
+        raise UserError(f"data.{name}_bytes: {size:,} is all there is of the training part ({_bytes(texts):,} bytes)")
+    if len(texts) < FEW:
+        return _cut(texts, _bytes(texts) - size, up=True)
+    out = {*_first(texts, size)}
+    if not out:
+        least = min(len(text.encode()) for text in texts)
+        raise UserError(f"data.{name}_bytes: {size:,} is less than a whole document; the shortest has {least:,} bytes")
+    return [t for row, t in enumerate(texts) if row not in out], [t for row, t in enumerate(texts) if row in out]
+
+
+def _cut(texts: list[str], limit: int, up: bool = False) -> tuple[list[str], list[str]]:
+    """A few documents divided at the last line that ends within `limit` bytes, or the first one that ends after; where
+    that leaves nothing on one side, at the last or first space."""
+    for sign in (b"\n", b" "):
+        before, after, room = [], [], limit
+        for text in texts:
+            raw = text.encode()
+            end = len(raw) if len(raw) <= room else raw.rfind(sign, 0, max(0, room)) + 1
+            if up and end < room < len(raw):
+                end = raw.find(sign, room) + 1 or len(raw)
+            room = room - len(raw) if len(raw) <= room else -1
+            before += [raw[:end].decode()] * (end > 0)
+            after += [raw[end:].decode()] * (end < len(raw))
+        if before and after:
+            break
+    return before, after
+
+
+def _read(data: TextData) -> tuple[dict[str, list[str]], str]:
+    """Every part that the text itself has, and where it was read."""
+    if data.name == "imdb":
+        parts, _, source = labelled.read(_reviews(data), "sample_text")
+        return {name: part.documents for name, part in parts.items()}, source
+    if data.name == "sample_text":
+        return {"train": manual.chapters()}, manual.SOURCE
+    if data.name == "text":
+        return _user_text(Path(data.path).expanduser()), "local text"
+    folder, source = find(data, "sample_text")
+    return _wikitext(folder), source
+
+
+def files(data: TextData) -> dict[str, list[Path]]:
+    """The local files that `load` reads, by part; none for what is embedded or on the Hub, or is not there.
+
+    Raises:
+        UserError: If a part is there twice or has a gap, or a file of it is none that can be read.
+    """
+    if data.name == "imdb":
+        return labelled.files(_reviews(data))
+    if data.name == "text":
+        return part_files.text(Path(data.path).expanduser())
+    folder, _ = data.local or (None, "")
+    return part_files.wikitext(folder) if folder and folder.is_dir() else {}
+
+
+def _reviews(data: TextData) -> LabelledData:
+    return LabelledData(name="imdb", path=data.path, revision=data.revision)
+
+
+def _wikitext(folder: Path) -> dict[str, list[str]]:
+    """Each part as one document, its lines joined as the published figures join them.
+
+    Source: transformers' documentation, "Perplexity of fixed-length models": the rows of the Hub's copy, each a line
+    with its line feed or an empty string for a blank one, with two line feeds between them.
+    """
+    parts = {}
+    for name, group in part_files.wikitext(folder).items():
+        if group[0].suffix == ".parquet":
+            rows = [_column_text(place, row) for shard in group for place, row in readers.read(shard).rows]
+        else:
+            rows = [line if line.strip() else "" for line in io.StringIO(read_text(group[0]))]
+        parts[name] = ["\n\n".join(rows)]
+    if not parts:
+        raise UserError(
+            f"{folder}: holds no WikiText-2; expected wiki.train.raw, wiki.valid.raw, wiki.test.raw (or .tokens)"
+        )
+    return parts
+
+
+def _column_text(place: str, row: dict) -> str:
+    if "text" not in row:
+        raise UserError(f"{place} has columns {readers.names([*row])}; expected text")
+    if not isinstance(row["text"], str):
+        raise UserError(f"{place} text is {readers.kind(row['text'])}, expected text")
+    return row["text"]
+
+
+def _user_text(path: Path) -> dict[str, list[str]]:
+    """A file's text as one document; a folder's files as one document each."""
+    parts = part_files.text(path)
+    if not parts:
+        suffixes = ", ".join(part_files.TEXT_SUFFIXES)
+        missing = f"holds no text file ({suffixes})" if path.is_dir() else "no such file or folder"
+        raise UserError(f"data.path: {path}: {missing}")
+    return {part: [read_text(file) for file in group] for part, group in parts.items()}
+
+
+def read_text(file: Path) -> str:
+    """A UTF-8 file's text, line ends and all; a byte-order mark is dropped.
+
+    Raises:
+        UserError: If it cannot be read, is no regular file, is empty, or is not UTF-8, with the offset of the first
+            byte that is not.
+    """
+    raw = readers.read_bytes(file)
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        at = len(raw) - len(error.object) + error.start  # which counts from after a byte-order mark
+        raise UserError(f"{file}: not UTF-8 text: byte {raw[at]:#04x} at offset {at}") from None
+    if not text.strip():
+        raise UserError(f"{file}: is empty")
+    return text
+
+
+def read_prompts(prompts: list[str] | str) -> list[str]:
+    """The prompts themselves, or the lines of the file that is named, without blank ones.
+
+    Raises:
+        UserError: If the file cannot be read or holds none.
+    """
+    if isinstance(prompts, list):
+        return prompts
+    lines = read_text(Path(prompts).expanduser()).split("\n")
+    return [line.removesuffix("\r") for line in lines if line.strip()]

@@ -1,0 +1,263 @@
+"""Streams, blocks and windows, by brute force; what the collator makes of them; the cache of tokens."""
+
+import json
+import shutil
+
+import numpy
+import pytest
+import torch
+from huggingface_hub import constants
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+from nutshell.data import tokens
+from nutshell.data.text import vocabularies, windows
+from nutshell.data.text.vocabularies import Vocabulary
+from nutshell.machine.errors import UserError
+from nutshell.run.trainer.language import TextCollator
+from nutshell.run.trainer.order import PADDING
+from tests.conftest import TEXT_YAML, text_part
+
+BYTES = vocabularies.of_bytes()
+END = BYTES.end_of_text
+TEXTS = [
+    "Über den Fluß,\r\n\tging 猫 — und 🐈\u200d⬛!\n",
+    "Nul \0, \ufeffMarke, e\u0301 und \u2028.",
+    "  zwei  Leerzeichen  ",
+]
+SPELLED = "Es endet <|endoftext|> nicht.<|endoftext|>"
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache of tokens."""
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path))
+    (tmp_path / "nutshell").mkdir()
+    return tmp_path / "nutshell"
+
+
+def normalized(normalizer) -> Vocabulary:
+    tokenizer = vocabularies.of_bytes().tokenizer
+    tokenizer.normalizer = normalizer
+    return Vocabulary(tokenizer, f"digest of {normalizer!r}", END)
+
+
+# The stream
+
+
+def test_each_document_is_followed_by_the_end_of_text(cache):
+    stream = windows.stream(text_part(["ab", "", "ß"]), BYTES)
+    a, b, *sharp = BYTES.tokenizer.encode("abß").ids
+    assert stream.tolist() == [END, a, b, END, END, *sharp, END] and stream.dtype == numpy.int32
+    assert isinstance(stream, numpy.memmap)
+
+
+def test_documents_are_in_order_however_many_there_are(cache):
+    many = [f"{number}\n" for number in range(2 * tokens.CHUNK + 3)]
+    stream = windows.stream(text_part(many), BYTES).tolist()
+    assert BYTES.tokenizer.decode(stream, skip_special_tokens=True) == "".join(many)
+    assert stream.count(END) == len(many) + 1
+
+
+@pytest.mark.parametrize("text", [*TEXTS, SPELLED])
+@pytest.mark.parametrize("kind", ["bytes", "bpe"])
+def test_the_text_can_be_had_back(text, kind, cache):
+    vocabulary = BYTES if kind == "bytes" else vocabularies.trained(text_part([*TEXTS, SPELLED]), 270)
+    stream = windows.stream(text_part([text, "."]), vocabulary).tolist()
+    end = vocabulary.end_of_text
+    assert [place for place, token in enumerate(stream) if token == end] == [0, len(stream) - 3, len(stream) - 1]
+    assert vocabulary.tokenizer.decode(stream[1:-3], skip_special_tokens=False) == text
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "text", "message"),
+    [
+        (normalizers.Lowercase(), "es war Einmal.", '"Einmal." comes back as "einmal."'),
+        (normalizers.NFC(), "das Cafe\u0301 hier", '"e\u0301 hier" comes back as "é hier"'),
+        (normalizers.Strip(left=False), "es war \n", '" \\n" comes back as ""'),
+        pytest.param(
+            normalizers.Replace(Regex("$"), "?"),
+            "es war",
+            '"" comes back as "?"',
+        ),
+    ],
+)
+def test_a_tokenizer_that_does_not_keep_the_text_is_refused_with_the_place(normalizer, text, message, cache):
+    with pytest.raises(UserError) as error:
+        windows.stream(text_part(["nichts.", text]), normalized(normalizer))
+    assert f"the tokenizer does not keep the text: {message}; bits per byte need one that does" in str(error.value)
+    assert not [*cache.iterdir()]
+
+
+def test_a_checkpoint_whose_tokenizer_lower_cases_is_refused(causal, write, nutshell, tmp_path):
+    folder = shutil.copytree(causal["gpt2"], tmp_path / "checkpoint")
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    (folder / "tokenizer.json").write_text(json.dumps(content | {"normalizer": {"type": "Lowercase"}}))
+    code, _, err = nutshell("show", write(TEXT_YAML), f"model.name={folder}")
+    assert code == 2 and 'the tokenizer does not keep the text: "Story' in err and 'comes back as "story' in err
+
+
+# The cache
+
+
+def test_the_second_call_reads_what_the_first_has_written(cache):
+    first = windows.stream(text_part(TEXTS), BYTES)
+    (file,) = cache.iterdir()
+    no_tokenizer = Vocabulary(None, vocabularies.of_bytes().digest, END)
+    assert (windows.stream(text_part([*TEXTS]), no_tokenizer) == first).all()
+    assert [*cache.iterdir()] == [file]
+
+
+def test_cached_by_text_and_tokenizer(cache):
+    bpe = vocabularies.trained(text_part(TEXTS), 270)
+    requests = [
+        (TEXTS, BYTES),
+        (TEXTS[::-1], BYTES),
+        (["".join(TEXTS)], BYTES),
+        ([TEXTS[0] + TEXTS[1], TEXTS[2]], BYTES),
+        (TEXTS, bpe),
+        (TEXTS, vocabularies.trained(text_part(TEXTS), 271)),
+        (TEXTS, Vocabulary(BYTES.tokenizer, BYTES.digest, 0)),
+    ]
+    streams = [tuple(windows.stream(text_part(texts), vocabulary).tolist()) for texts, vocabulary in requests]
+    assert len({*streams}) == len([*cache.glob("*.npy")]) == len(requests)
+
+
+def test_a_cut_off_write_leaves_nothing(cache, monkeypatch):
+    def save(sink, array):
+        sink.write(b"half of it")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(numpy, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        windows.stream(text_part(TEXTS), BYTES)
+    assert not [*cache.iterdir()]
+
+
+# Blocks and windows
+
+
+def positions(spans: windows.Windows) -> list[int]:
+    """Scored positions of a stream that counts up from 0."""
+    return [int(token) for ids, scored in spans for token in ids[len(ids) - scored :]]
+
+
+@pytest.mark.parametrize("length", [2, 8, 9, 10, 17, 100])
+def test_training_drops_no_token_and_trains_every_position(length):
+    spans = windows.windows(numpy.arange(length, dtype=numpy.int32), 8, 8)
+    assert positions(spans) == list(range(1, length))  # predicted
+    assert [int(token) for ids, _ in spans for token in ids[:-1]] == list(range(length - 1))  # fed
+    assert [len(ids) - 1 for ids, _ in spans] == [8] * ((length - 1) // 8) + [(length - 1) % 8] * bool((length - 1) % 8)
+    assert all(scored == len(ids) - 1 for ids, scored in spans)
+
+
+@pytest.mark.parametrize(("block", "stride"), [(8, 8), (8, 7), (8, 4), (8, 3), (8, 1), (5, 2), (1, 1), (64, 64)])
+def test_every_position_but_the_first_is_scored_once_with_enough_before_it(block, stride):
+    for length in range(2, 60):
+        spans = windows.windows(numpy.arange(length, dtype=numpy.int32), block, stride)
+        assert positions(spans) == list(range(1, length))
+        for number, (ids, scored) in enumerate(spans):
+            assert ids.tolist() == list(range(ids[0], ids[0] + len(ids))) and 2 <= len(ids) <= block + 1
+            context = len(ids) - scored  # of its first scored token, the one with the least
+            assert context >= (block - stride + 1 if number else 1)
+            assert 0 < scored <= (stride if number else block)
+
+
+def test_windows_that_do_not_overlap_share_one_token():
+    spans = windows.windows(numpy.arange(10, dtype=numpy.int32), 4, 4)
+    assert [(ids.tolist(), scored) for ids, scored in spans] == [
+        ([0, 1, 2, 3, 4], 4),
+        ([4, 5, 6, 7, 8], 4),
+        ([8, 9], 1),
+    ]
+
+
+# Batches
+
+
+def test_rows_are_padded_on_the_right_and_padding_is_not_predicted():
+    rows = [(numpy.array([5, 6, 7, 8], numpy.int32), 4), (numpy.array([9, END], numpy.int32), 2)]
+    batch = TextCollator(END)(rows)
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 8], [9, END, END, END]]
+    assert batch["labels"].tolist() == [[5, 6, 7, 8], [9, END, PADDING, PADDING]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
+    assert PADDING == -100 and {tensor.dtype for tensor in batch.values()} == {torch.int64}
+
+
+def test_what_is_not_scored_is_no_label():
+    rows = [(numpy.array([5, 6, 7, 8], numpy.int32), 1), (numpy.array([4, 3, 2, 1], numpy.int32), 3)]
+    batch = TextCollator(END)(rows)
+    assert batch["labels"].tolist() == [[-100, -100, -100, 8], [-100, 3, 2, 1]]
+    assert "attention_mask" not in batch
+
+
+@pytest.mark.parametrize("size", [1, 4, 64])
+def test_labels_of_all_batches_are_the_scored_tokens(size, cache):
+    stream = windows.stream(text_part(TEXTS), BYTES)
+    spans = windows.windows(stream, 16, 5)
+    labels = []
+    for first in range(0, len(spans), size):
+        batch = TextCollator(END)([spans[row] for row in range(first, min(first + size, len(spans)))])
+        scored = batch["labels"] != PADDING
+        assert (batch["labels"][scored] == batch["input_ids"][scored]).all()
+        assert not scored[:, 0].any()  # the model's loss has no prediction of a row's first token
+        labels += batch["labels"][scored].tolist()
+    assert labels == stream[1:].tolist()
+
+
+def test_stretches_by_brute_force(cache, monkeypatch):
+    """Every token's nats in the stretch of its last byte, an end of text in its document's last; an empty document is
+    a stretch of its own; the same stretches for another tokenizer."""
+    monkeypatch.setattr(windows, "STRETCH_BYTES", 10)
+    part = text_part([*TEXTS, "", "0123456789"])
+    stretches = [
+        (number, start, min(10, len(text.encode()) - start))
+        for number, text in enumerate(part.documents)
+        for start in range(0, max(1, len(text.encode())), 10)
+    ]
+    counts = []
+    for vocabulary in (BYTES, vocabularies.trained(text_part(TEXTS * 3), 270)):
+        nats, tokens, stream = (
+            dict.fromkeys(stretches, 0.0),
+            dict.fromkeys(stretches, 0),
+            windows.stream(part, vocabulary),
+        )
+        costs = numpy.random.default_rng(0).exponential(size=len(stream) - 1)
+        number, end = 0, 0  # of the document, and of the token in its bytes
+        for token, cost in zip(stream[1:].tolist(), costs, strict=True):
+            ends = token == vocabulary.end_of_text
+            end += 0 if ends else len(vocabulary.tokenizer.id_to_token(token))
+            place = next(key for key in stretches if key[0] == number and max(0, end - 1) < key[1] + 10)
+            nats[place], tokens[place] = nats[place] + cost, tokens[place] + 1
+            number, end = (number + 1, 0) if ends else (number, end)
+        columns = windows.stretches(part, vocabulary, stream, costs)
+        assert [*zip(*(columns[key].tolist() for key in ("document", "start_byte", "bytes")), strict=True)] == stretches
+        assert columns["tokens"].tolist() == [*tokens.values()]
+        assert columns["nats"] == pytest.approx([*nats.values()])
+        counts.append(columns["tokens"].sum())
+    assert counts[1] < counts[0] == part.size_bytes + len(part)
+
+
+def test_tokens_that_are_not_bytes_leave_one_stretch(cache, caplog):
+    """The whole text: its figure holds, and has no interval."""
+    letters = {"a": 0, "ß": 1, "<end>": 2}
+    tokenizer = Tokenizer(models.WordLevel(letters, unk_token="<end>"))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Split(Regex("."), "isolated"), decoders.Fuse()
+    vocabulary, part = Vocabulary(tokenizer, "letters", 2), text_part(["aß", "ßa"])
+    stream = windows.stream(part, vocabulary)
+    columns = windows.stretches(part, vocabulary, stream, numpy.arange(6.0))
+    assert {name: column.tolist() for name, column in columns.items()} == {
+        "document": [0],
+        "start_byte": [0],
+        "bytes": [6],
+        "tokens": [6],
+        "nats": [15.0],
+    }
+    assert "the tokenizer's tokens are not bytes: no interval" in caplog.text
+
+
+def test_small_costs_are_not_lost_in_a_long_sum(cache):
+    part = text_part(["x" * 3_000_000])
+    stream = windows.stream(part, BYTES)
+    costs = numpy.full(len(stream) - 1, 0.1, dtype=numpy.float32)
+    nats = windows.stretches(part, BYTES, stream, costs)["nats"].sum()
+    assert nats == pytest.approx(len(costs) * float(numpy.float32(0.1)), rel=1e-12)
