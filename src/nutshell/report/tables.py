@@ -1,205 +1,226 @@
-"""Results -> the tables of the terminal and of README.md."""
+"""Summaries -> the tables of the terminal, of `nutshell report --format` and of every README."""
 
+import csv
+import io
 import json
+import math
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
+from nutshell.bits.intervals import FEWEST_UNITS
 from nutshell.machine.launch import precision
-from nutshell.report.page.texts import named, pair
+from nutshell.report.results.summary import Estimate, Summary, read_summaries
 
 START, END = "<!-- {}: written by `make results` -->", "<!-- end of {} -->"
-HEAD = "| experiment | metric | value | 95 % interval | published band | seeds | precision, device | wall time a seed |"
+NOTHING_STORED = "No results of this chapter are stored yet."
 
 
-SPEED = (
-    "workload",
-    "machine",
-    "unit",
-    "stock",
-    "nutshell",
-    "times as fast",
-    "padding, stock / nutshell",
-    "peak memory, stock / nutshell",
-    "MFU, stock / nutshell",
-)
-SIDES = {"nutshell": "bf16", "nutshell_fp32": "fp32", "nutshell_compiled": "bf16, compiled"}
+class Row(NamedTuple):
+    """A metric as text; empty where there is nothing to say.
 
-
-def cells(summary: dict) -> list[tuple[str, str, str, str, str]]:
-    """A row for each metric: its name, value, 95 % interval, reference band, and inside, above or below it."""
-    rows = []
-    for name, entry in summary["metrics"].items():
-        value = f"{entry['mean']:.4f}"
-        if entry["standard_deviation"] is not None:
-            value += f" ± {entry['standard_deviation']:.4f}"
-        interval = ""
-        if entry["interval_95"]:
-            interval = "{:.4f} to {:.4f}".format(*entry["interval_95"]) + f" over {entry['interval_is_over']}"
-        band = pair(named(summary["resolved"].get("reference")).get(name))
-        said = ("{} to {}".format(*band), verdict(entry["mean"], band)) if band else ("", "")
-        rows.append((name, value, interval, *said))
-    return rows
-
-
-def verdict(value: float, band: Sequence[float]) -> str:
-    """Where a value lies: inside a published band, below or above it."""
-    return "below" if value < band[0] else "above" if value > band[1] else "inside"
-
-
-def stored(folder: Path) -> list[dict]:
-    """The summaries of a folder, `<chapter>/<name>.json`."""
-    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.rglob("*.json"))]
-
-
-def markdown(summaries: Sequence[dict]) -> str:
-    """The results table, a row for each metric of each experiment."""
-    lines = [HEAD, "|" + " --- |" * (HEAD.count("|") - 1)]
-    for summary in summaries:
-        seconds = summary["wall_seconds"] / len(summary["seeds"])
-        where = f"{precision(summary['mixed_precision'])}, {summary['device']}"
-        seeds = ", ".join(map(str, summary["seeds"]))
-        for number, (name, value, interval, band, verdict) in enumerate(cells(summary)):
-            first = (
-                [
-                    f"`{summary['experiment']}`",
-                    seeds,
-                    where,
-                    f"{seconds:,.0f} s{' after resuming' * summary['resumed']}",
-                ]
-                if number == 0
-                else [""] * 4
-            )
-            published = f"{band}: {verdict}" if band else ""
-            lines.append("| " + " | ".join([first[0], name, value, interval, published, *first[1:]]) + " |")
-    return "\n".join(lines)
-
-
-def compression(summaries: Sequence[dict]) -> str:
-    """The table of language models beside everybody's compressors on the same text, in bits per byte."""
-    head = ["experiment", "parameters", "training tokens", "tokens a second", "perplexity", "bits per byte"]
-    found = [summary for summary in summaries if "compressors" in summary]
-    packers = list(found[0]["compressors"]) if found else []
-    lines = ["| " + " | ".join(head + packers) + " |", "|" + " --- |" * len(head + packers)]
-    for summary in found:
-        means = {name: entry["mean"] for name, entry in summary["metrics"].items()}
-        rate = summary["tokens_per_second"]
-        row = [
-            f"`{summary['experiment']}`",
-            f"{summary['parameters']['all']:,}",
-            f"{summary.get('training_tokens', 0):,}",
-            f"{rate:,.0f}" if rate else "",
-            f"{means['perplexity']:.2f}",
-            f"**{means['bits_per_byte']:.3f}**",
-            *(f"{bits:.3f}" for bits in summary["compressors"].values()),
-        ]
-        lines.append("| " + " | ".join(row) + " |")
-    return "\n".join(lines)
-
-
-def speed(folder: Path) -> str:
-    """The table of stored benchmarks, one file for each machine: a row for each workload and each way nutshell ran.
-
-    Trial measurements (--quick) are passed over.
+    Attributes:
+        value: The mean, with ± the standard deviation over seeds.
+        interval: 95 %, and what it is over.
+        band: The published one, and inside, above or below it.
+        baseline: How the figure compares with it, its value and name.
     """
-    lines = ["| " + " | ".join(SPEED) + " |", "|" + " --- |" * len(SPEED)]
-    for results in stored(folder):
-        results["workloads"] = {name: found for name, found in results["workloads"].items() if not found["quick"]}
-        rows = speed_rows(results)
-        lines += ["| " + " | ".join([f"`{row[0]}`", *row[1:]]) + " |" for row in rows]
-    return "\n".join(lines)
+
+    metric: str
+    value: str
+    interval: str
+    band: str
+    baseline: str
 
 
-def accuracy(folder: Path) -> str:
-    """The table of what the stored benchmarks' two recipes learn in one epoch of MRPC."""
-    lines = ["| machine | recipe | accuracy after one epoch | seeds |", "| --- | --- | --- | --- |"]
-    for results in _benchmarks(folder, "accuracy"):
-        for side, found in results["workloads"]["accuracy"]["sides"].items():
-            spread = "" if found["standard_deviation"] is None else f" ± {found['standard_deviation']:.4f}"
-            recipe = f"nutshell ({SIDES[side]})" if side in SIDES else side
-            lines.append(
-                f"| {results['device']} | {recipe} | {found['mean']:.4f}{spread} | {', '.join(found['by_seed'])} |"
-            )
-    return "\n".join(lines)
+def decimals(estimate: Estimate) -> int:
+    """How many decimals a figure deserves: two digits of half its interval; four without one."""
+    low, high = estimate.interval_95 or (0.0, 0.0)
+    return max(0, 1 - math.floor(math.log10((high - low) / 2))) if high > low else 4
 
 
-def growth(folder: Path) -> str:
-    """The table of one training with more and more examples: how its time and memory grow."""
-    lines = ["| machine | examples | seconds | examples a second | peak memory |", "| --- | --- | --- | --- | --- |"]
-    for results in _benchmarks(folder, "growth"):
-        for found in results["workloads"]["growth"]["measurements"]:
-            memory = f"{found['peak_memory_bytes'] / 2**30:.2f} GiB"
-            row = (results["device"], f"{found['examples']:,}", f"{found['seconds']:,.0f}")
-            lines.append("| " + " | ".join((*row, _rate(found["examples_per_second"]), memory)) + " |")
-    return "\n".join(lines)
+def row(summary: Summary, name: str) -> Row:
+    """One metric of an experiment."""
+    estimate = summary.metrics[name]
+    places = decimals(estimate)
+    value = "" if estimate.mean is None else f"{estimate.mean:.{places}f}"
+    if estimate.standard_deviation is not None:
+        value += f" ± {estimate.standard_deviation:.{places}f}"
+    interval = ""
+    if estimate.interval_95:
+        low, high = estimate.interval_95
+        few = summary.evaluated_on.count < FEWEST_UNITS
+        over = f"only {summary.evaluated_on.count} {summary.evaluated_on.units}" if few else estimate.over
+        interval = f"{low:.{places}f} to {high:.{places}f} over {over}"
+    band = summary.band(name)
+    published = ": ".join(filter(None, ["{:g} to {:g}".format(*band), summary.verdict(name)])) if band else ""
+    best = summary.best_baseline(name)
+    baseline = f"{best[1]:.{places}f} ({best[0]})" if best else ""
+    standing = summary.standing(name)
+    return Row(name, value, interval, published, f"{standing} {baseline}" if standing else baseline)
 
 
-def _benchmarks(folder: Path, workload: str) -> list[dict]:
-    """The stored benchmarks that hold a workload, but no trial measurement (--quick) of it."""
-    found = stored(folder)
-    return [one for one in found if workload in one["workloads"] and not one["workloads"][workload]["quick"]]
+def rows(summary: Summary) -> list[Row]:
+    """A row for each metric."""
+    return [row(summary, name) for name in summary.metrics]
 
 
-def speed_rows(results: dict) -> list[tuple[str, ...]]:
-    """One machine's rows of the speed table, a cell for each of SPEED; what was not measured is empty."""
-    rows = []
-    for workload, found in results["workloads"].items():
-        sides, ratios = found.get("sides", {}), found.get("ratios", {})
-        for side in [side for side in SIDES if side in ratios]:
-            pair, unit = (sides["stock"], sides[side]), found["unit"]
-            ratio = "{median:.2f} ({lowest:.2f} to {highest:.2f})".format(**ratios[side])
-            memory = [one.get("peak_gpu_memory_bytes") or one["peak_memory_bytes"] for one in pair]
-            rows.append(
-                (
-                    workload,
-                    results["device"],
-                    unit.removesuffix("_per_second") + " a second",
-                    _rate(pair[0][unit]),
-                    f"{_rate(pair[1][unit])} ({SIDES[side]})",
-                    ratio,
-                    _both([_percent(one.get("padding_share")) for one in pair]),
-                    _both([f"{size / 2**30:.2f} GiB" for size in memory]),
-                    _both([_percent(one.get("mfu")) for one in pair]),
-                )
-            )
-    return rows
+def headline(summary: Summary) -> Row:
+    """The row that answers the experiment's question: of its first metric."""
+    return row(summary, next(iter(summary.metrics)))
 
 
-def _rate(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+def markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, without the columns that are empty in every row."""
+    places = [place for place in range(len(head)) if not lines or any(line[place] for line in lines)]
+    every = [[line[place] for place in places] for line in (head, ["---"] * len(head), *lines)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in every)
 
 
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{share:.0%}"
+def markdown(summaries: Sequence[Summary]) -> str:
+    """The results table, a row for each metric of each experiment."""
+    head = ("experiment", "metric", "value", "95 % interval", "published band", "baseline")
+    head += ("seeds", "precision, device", "wall time a seed")
+    lines = []
+    for summary in summaries:
+        seconds = summary.wall_seconds / len(summary.seeds)
+        last = [", ".join(map(str, summary.seeds)), f"{precision(summary.mixed_precision)}, {summary.device}"]
+        last += [f"{seconds:,.0f} s{' after resuming' * summary.resumed}"]
+        for number, cells in enumerate(rows(summary)):
+            lines.append([f"`{summary.experiment}`", *cells, *last] if number == 0 else ["", *cells, "", "", ""])
+    return markdown_table(head, lines)
 
 
-def _both(pair: list[str]) -> str:
-    return " / ".join(pair) if all(pair) else ""
+def overview(summaries: Sequence[Summary]) -> str:
+    """A row for each experiment that has a figure with an interval: the figure that its question asks for, and what it
+    is to be compared with."""
+    lines = []
+    for summary in summaries:
+        cells = headline(summary)
+        if cells.interval:
+            other = f"published {cells.band}" if cells.band else cells.baseline
+            seconds = f"{summary.wall_seconds / len(summary.seeds):,.0f} s"
+            lines.append([f"`{summary.experiment}`", cells.metric, cells.value, cells.interval, other, seconds])
+    return markdown_table(("experiment", "figure", "value", "95 % interval", "to compare with", "time a seed"), lines)
 
 
-def renewed(text: str, tables: dict[str, str]) -> str:
-    """A README's text with what stands between each name's two marks replaced by its table."""
-    for name, table in tables.items():
+def compression(summaries: Sequence[Summary]) -> str:
+    """The table of language models next to everybody's compressors on the same text, in bits per byte."""
+    models = [summary for summary in summaries if summary.baseline.get("bits_per_byte")]
+    packers = list(models[0].baseline["bits_per_byte"]) if models else []
+    head = ["experiment", "parameters", "training tokens", "tokens a second", "perplexity", "bits per byte", *packers]
+    lines = []
+    for summary in models:
+        rate = summary.tokens_per_second
+        lines.append(
+            [
+                f"`{summary.experiment}`",
+                f"{summary.parameters.all:,}",
+                f"{summary.training_tokens or 0:,}",
+                f"{rate:,.0f}" if rate else "",
+                f"{summary.metrics['perplexity'].mean:.2f}",
+                f"**{summary.metrics['bits_per_byte'].mean:.3f}**",
+                *(f"{summary.baseline['bits_per_byte'][name]:.3f}" for name in packers),
+            ]
+        )
+    return markdown_table(head, lines)
+
+
+def figures(summaries: Sequence[Summary]) -> list[dict[str, Any]]:
+    """A flat row for each metric of each experiment, numbers in full precision, None where there is none."""
+    flat = []
+    for summary in summaries:
+        for name, estimate in summary.metrics.items():
+            low, high = estimate.interval_95 or (None, None)
+            band_low, band_high = summary.band(name) or (None, None)
+            line = {"experiment": summary.experiment, "metric": name, "value": estimate.mean}
+            line |= {"deviation": estimate.standard_deviation, "interval_low": low, "interval_high": high}
+            baseline, baseline_value = summary.best_baseline(name) or (None, None)
+            line |= {"band_low": band_low, "band_high": band_high}
+            line |= {"baseline": baseline, "baseline_value": baseline_value, "seeds": summary.seeds}
+            flat.append(line | {"device": summary.device, "precision": precision(summary.mixed_precision)})
+    return flat
+
+
+def comma_separated(summaries: Sequence[Summary]) -> str:
+    """The table as CSV with a header; the seeds of a row are one field, separated by spaces."""
+    lines, file = figures(summaries), io.StringIO()
+    writer = csv.DictWriter(file, lines[0] if lines else ["experiment"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**line, "seeds": " ".join(map(str, line["seeds"]))} for line in lines)
+    return file.getvalue().removesuffix("\n")
+
+
+def latex(summaries: Sequence[Summary]) -> str:
+    """The table as a LaTeX tabular that needs no package."""
+    lines = [("experiment", "metric", "value", "95 % interval", "published band", "seeds", "precision, device")]
+    for summary in summaries:
+        where = f"{precision(summary.mixed_precision)}, {summary.device}"
+        for cells in rows(summary):
+            lines.append((summary.experiment, *cells[:4], ", ".join(map(str, summary.seeds)), where))
+    body = [" & ".join(map(_latex_text, line)) + r" \\" for line in lines]
+    begin = rf"\begin{{tabular}}{{{'l' * len(lines[0])}}}"
+    return "\n".join([begin, r"\hline", body[0], r"\hline", *body[1:], r"\hline", r"\end{tabular}"])
+
+
+def _latex_text(text: str) -> str:
+    """Text that LaTeX prints as it is."""
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
+    special |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
+    return "".join(special.get(sign, sign) for sign in text)
+
+
+FORMATS = {
+    "markdown": markdown,
+    "csv": comma_separated,
+    "json": lambda summaries: json.dumps(figures(summaries), indent=2, ensure_ascii=False),
+    "latex": latex,
+}
+
+
+def renewed(text: str, tables: Mapping[str, str]) -> str:
+    """A README's text with what is between the two marks of each of these tables replaced by it.
+
+    Raises:
+        SystemExit: If a mark has no end.
+    """
+    for name in re.findall(r"^<!-- (\w+): written by", text, re.M):
+        if name not in tables:
+            continue
         first, last = START.format(name), END.format(name)
         before, start, rest = text.partition(first)
         _, end, after = rest.partition(last)
         if not (start and end):
-            raise SystemExit(f"the text lacks the line {first!r} or {last!r}")
-        text = f"{before}{first}\n{table}\n{last}{after}"
+            raise SystemExit(f"{first}: the line {last} after it is missing")
+        text = f"{before}{first}\n{tables[name]}\n{last}{after}"
     return text
 
 
-def tables(folder: Path) -> dict[str, str]:
-    """Every table of a README, by name: of experiments/results, and of experiments/benchmarks/results beside it."""
-    benchmarks = folder.parent / "benchmarks" / "results"
-    summaries = stored(folder)
+def tables(folder: Path, chapter: str | None = None) -> dict[str, str]:
+    """Every table that a README may have, by name.
+
+    Args:
+        folder: experiments/results.
+        chapter: Whose experiments are the rows; None: all.
+    """
+    summaries = [one for one in read_summaries(folder) if chapter in (None, one.experiment.split("/")[0])]
     return {
-        "results": markdown(summaries),
+        "headline": overview(summaries),
+        "results": markdown(summaries) if summaries else NOTHING_STORED,
         "compression": compression(summaries),
-        **{table.__name__: table(benchmarks) for table in (speed, accuracy, growth)},
     }
 
 
+def readmes(folder: Path) -> dict[Path, str | None]:
+    """Every README whose tables come from experiments/results, with its chapter: None at the top."""
+    experiments = folder.resolve().parent
+    chapters = {file: file.parent.name for file in sorted(experiments.glob("*/README.md"))}
+    return {experiments.parent / "README.md": None, **chapters}
+
+
 if __name__ == "__main__":
-    readme, results = map(Path, sys.argv[1:])
-    readme.write_text(renewed(readme.read_text(encoding="utf-8"), tables(results)), encoding="utf-8")
+    results = Path(sys.argv[1])
+    for file, chapter in readmes(results).items():
+        file.write_text(renewed(file.read_text(encoding="utf-8"), tables(results, chapter)), encoding="utf-8")

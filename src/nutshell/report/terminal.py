@@ -2,49 +2,88 @@
 
 import os
 import re
+import shlex
+import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from nutshell.experiment.blocks import Experiment
-from nutshell.machine import launch
+from nutshell.machine.files import read_lines
+from nutshell.report import tables
+from nutshell.report.comparison import Comparison
+from nutshell.report.results.summary import Summary, spread
 
 MOST_SAMPLES = 24  # printed; samples.jsonl has all
-ONE_SEED = ". With one seed of either it says so of these two models: the chance of training is in no interval"
 
 
-def print_summary(summary: dict, output: Path) -> None:
-    """The table that ends an experiment's run, and of prompts what the first seed made of them."""
+def print_summary(summary: Summary, output: Path) -> None:
+    """Prints the table that ends a single experiment's run; before it the first seed's texts, if it wrote any."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    from nutshell.report.tables import cells
-
-    seeds = ", ".join(map(str, summary["seeds"]))
-    beside = []
-    if packed := summary.get("compressors"):
-        rates = ", ".join(f"{name} {bits:.4f}" for name, bits in packed.items())
-        beside = [f"bits per byte of the same text: {rates}"]
-    table = Table(
-        title=f"{summary['experiment']}  seed{'s' * (len(summary['seeds']) > 1)} {seeds}",
-        caption=escape("\n".join([summary["evaluated_on"]["text"], *beside, str(output / summary["experiment"])])),
-    )
-    for column in ("metric", "value", "95 % interval", "reference band", ""):
-        table.add_column(column, justify="left" if column in ("metric", "") else "right")
-    for row in cells(summary):
-        table.add_row(*row)
+    seeds = ", ".join(map(str, summary.seeds))
+    notes = [note[0].upper() + note[1:] for note in summary.notes]
+    caption = [summary.evaluated_on.text, *notes, spread(summary), str(output / summary.experiment)]
+    title = [f"{summary.experiment}, seed{'s' * (len(summary.seeds) > 1)} {seeds}", summary.question]
     console = Console(width=None if sys.stdout.isatty() else 110)
-    if summary["resolved"]["task"] == "generate":
-        _print_samples(output / summary["experiment"] / f"seed-{summary['seeds'][0]}" / "samples.jsonl", console)
+    width = min(console.width, max(map(len, caption)))  # or a narrow table breaks the lines below it
+    table = Table(title=escape("\n".join(filter(None, title))), caption=escape("\n".join(caption)), min_width=width)
+    _fill(table, ("metric", "value", "95 % interval", "published band", "baseline"), tables.rows(summary))
+    if summary.training_tokens is None:
+        _print_samples(output / summary.experiment / f"seed-{summary.seeds[0]}" / "samples.jsonl", console)
     console.print(table)
 
 
-def _print_samples(file: Path, console) -> None:
-    """The first seed's continuations, their blank lines drawn together: `prompt|what follows it`, and how it came
-    about."""
-    from rich.text import Text
+def print_figure(summary: Summary) -> None:
+    """Prints one experiment's main figure in a line; the table of several comes after the last one."""
+    row = tables.headline(summary)
+    print(f"{summary.experiment}: {row.metric} {row.value}{f' ({row.interval})' * bool(row.interval)}", flush=True)
 
-    from nutshell.machine.files import read_lines
+
+def print_figures(summaries: Sequence[Summary]) -> None:
+    """Prints one table of several experiments: the question of each, and its main figure with its baseline."""
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = [(one.experiment, one.question or "", *tables.headline(one)) for one in summaries]
+    table = Table()
+    columns = ("experiment", "question", "metric", "value", "95 % interval", "published band", "baseline")
+    _fill(table, columns, rows)
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
+
+
+def _fill(table, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Fills a table; a column that is empty in every row is left out."""
+    from rich.markup import escape
+
+    places = [place for place in range(len(columns)) if any(row[place] for row in rows)]
+    for place in places:
+        table.add_column(columns[place], justify="right" if columns[place] in ("value", "95 % interval") else "left")
+    for row in rows:
+        table.add_row(*(escape(row[place]) for place in places))
+
+
+def print_next(summaries: Sequence[Summary], output: Path) -> None:
+    """Prints the command that is useful next: a comparison if two experiments were measured on the same units, else
+    their report."""
+    groups: dict[tuple[str, str], list[Summary]] = {}
+    for summary in summaries:
+        if any(estimate.interval_95 for estimate in summary.metrics.values()):
+            groups.setdefault((summary.evaluated_on.units, summary.evaluated_on.sha256), []).append(summary)
+    pair = next((group for group in groups.values() if len(group) > 1), None)
+    folders = [str(output / summary.experiment) for summary in pair or summaries]
+    words = ["compare", *folders] if pair else ["report", os.path.commonpath(folders)]
+    program = Path(sys.argv[0])  # as a path where its environment is not active
+    inactive = program.name == "nutshell" and not shutil.which("nutshell")
+    command = [os.path.relpath(program) if inactive else "nutshell", *words]
+    print(f"next: {shlex.join(command)}")
+
+
+def _print_samples(file: Path, console) -> None:
+    """Prints the first seed's texts as `prompt|continuation`, without runs of blank lines, each below a line that says
+    how it was made."""
+    from rich.text import Text
 
     for number, row in enumerate(read_lines(file)):
         if number == MOST_SAMPLES:
@@ -57,64 +96,61 @@ def _print_samples(file: Path, console) -> None:
         console.print(Text.assemble((row["prompt"], "bold"), ("|", "dim"), text, "\n"))
 
 
-def print_experiment(experiment: Experiment, output: Path) -> None:
-    """An experiment with all defaults, and what it will take."""
+def print_experiment(experiment, output: Path, plan: Sequence[str]) -> None:
+    """Prints an experiment with all defaults, where its results go, and the lines of its plan."""
     from ruamel.yaml import YAML
     from ruamel.yaml.comments import CommentedMap
 
-    from nutshell.data.datasets import DATASETS, TEXTS
-    from nutshell.tasks.plan import plan
-
-    shown = {
+    tree = {
         key: CommentedMap(value) if isinstance(value, dict) else value for key, value in experiment.resolved().items()
     }
-    shown["training"] = CommentedMap(launch.training(experiment))
-    for key in shown["training"].keys() - experiment.training.keys():
-        shown["training"].yaml_add_eol_comment("of global_batch_size, by this launch", key)
-    fallbacks = {"training": experiment.training_defaults()}
-    data = getattr(experiment, "data", None)
-    if data and not data.path and not os.environ.get("NUTSHELL_DATA"):
-        fallbacks["data"] = {"revision": (DATASETS if experiment.task == "classify" else TEXTS)[data.name].revision}
-    for block, defaults in fallbacks.items():
-        for key, value in defaults.items():
-            if shown[block].get(key) is None:
-                shown[block][key] = value
-                shown[block].yaml_add_eol_comment("default", key)
+    for key in experiment.arguments.keys() - tree.get("training", {}).keys():
+        tree["training"][key] = experiment.arguments[key]
+        tree["training"].yaml_add_eol_comment("of global_batch_size, by this launch", key)
+    for block, defaults in experiment.fallbacks().items():
+        for key, value in defaults.items() if block in tree else ():
+            if tree[block].get(key) is None:
+                tree[block][key] = value
+                tree[block].yaml_add_eol_comment("default", key)
     yaml = YAML()
     yaml.representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
-    yaml.dump(shown, sys.stdout)
+    yaml.dump(tree, sys.stdout)
     for seed in experiment.seeds:
         print(f"# results:  {output / experiment.place / f'seed-{seed}'}")
-    for line in plan(experiment):
+    for line in plan:
         print(f"# {line}")
 
 
-def print_comparison(found) -> None:
-    """The table of a comparison.Comparison, and McNemar's test below it."""
+def print_comparison(comparison: Comparison) -> None:
+    """Prints the table of a comparison, and McNemar's test below it."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     console = Console(width=None if sys.stdout.isatty() else 120)
-    seeds = [", ".join(map(str, numbers)) for numbers in found.seeds]
-    over_seeds = any(row.over_seeds for row in found.rows)
+    seeds = [", ".join(map(str, numbers)) for numbers in comparison.seeds]
+    caption = f"the same {comparison.count:,} {comparison.unit} in both; one is better where the interval leaves out 0"
+    if comparison.too_few:
+        caption += f"; {comparison.count} are too few to tell"
+    elif min(map(len, comparison.seeds)) == 1:
+        caption += "; with one seed, variation between seeds is not included"
     table = Table(
-        title=escape(f"A: {found.labels[0]} (seeds {seeds[0]})\nB: {found.labels[1]} (seeds {seeds[1]})"),
-        caption=f"the same {found.count:,} {found.unit} in both; 95 % intervals: paired bootstrap, and Welch's t over "
-        f"seeds; one is better where no interval holds 0{'' if over_seeds else ONE_SEED}",
+        title=escape(f"A: {comparison.labels[0]} (seeds {seeds[0]})\nB: {comparison.labels[1]} (seeds {seeds[1]})"),
+        caption=caption,
     )
-    for column in ("metric", "better", "A", "B", "A - B", f"over {found.unit}", "over seeds", "verdict"):
-        table.add_column(column, justify="left" if column in ("metric", "better", "verdict") else "right")
-    for row in found.rows:
-        spans = ["{:+.4f} to {:+.4f}".format(*ends) if ends else "" for ends in (row.interval_95, row.over_seeds)]
-        verdict = "not told apart" if row.better is None else f"{'AB'[row.better]} is better"
+    for column in ("metric", "better", "A", "B", "A - B", "95 % interval", "over", "verdict"):
+        table.add_column(column, justify="right" if column in ("A", "B", "A - B", "95 % interval") else "left")
+    for row in comparison.rows:
+        verdict = "too few to tell" if comparison.too_few else "cannot be told apart"
+        verdict = verdict if row.better is None else f"{'AB'[row.better]} is better"
         direction = "higher" if row.higher_is_better else "lower"
         values = (f"{value:.4f}" for value in row.values)
-        table.add_row(row.metric, direction, *values, f"{row.difference:+.4f}", *spans, verdict)
+        interval = "{:+.4f} to {:+.4f}".format(*row.interval_95)
+        table.add_row(row.metric, direction, *values, f"{row.difference:+.4f}", interval, row.over, verdict)
     console.print(table)
-    for test in found.mcnemar:
+    for test in comparison.mcnemar:
         console.print(
             f"McNemar's exact test, seeds {test.seeds[0]} and {test.seeds[1]}: only A right on "
-            f"{test.only_one_right:,}, only B on {test.only_other_right:,}, p = {test.p_value:.4g}",
+            f"{test.only_first_right:,}, only B on {test.only_second_right:,}, p = {test.p_value:.4g}",
             highlight=False,
         )

@@ -1,222 +1,257 @@
-"""What the page says of one experiment: figures, plots, wrong answers, samples, settings and origin."""
+"""What the page says of one experiment: question, answer, figures, plots, examples, settings and origin."""
 
 import json
 from typing import Any
 
 import numpy
+from markupsafe import escape
 
 from nutshell.machine import launch
+from nutshell.machine.errors import plural
+from nutshell.report import tables
 from nutshell.report.page import examples, plots
-from nutshell.report.page.texts import named, number, pair, rate, short
-from nutshell.report.results import Experiment, Run
-from nutshell.report.tables import cells
+from nutshell.report.page.texts import DIRECTIONS, count, short
+from nutshell.report.results.runs import Run
+from nutshell.report.results.summary import Series, Summary, spread
 
-MOST_CLASSES = 12  # of a confusion matrix
-TEXT_LETTERS, COMMAND_LETTERS, LABEL_LETTERS = 600, 2_000, 80
-CURVES = ("bits_per_byte", "accuracy")  # of a run that has no figures yet
-DIRECTIONS = {True: "↑ higher is better", False: "↓ lower is better"}
+MOST_LABELS = 12  # of a matrix
+COMMAND_LETTERS = 2_000
+TIMES = ("eval_loss", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second")  # Trainer's own entries
+MOST_DRAWN = 1e100  # a larger value is left out of its curve
 
 
-def section(experiment: Experiment, full: bool) -> dict[str, Any]:
+def section(series: Series, full: bool) -> dict[str, Any]:
     """What the page shows of an experiment.
 
     Args:
-        experiment: With or without complete runs.
+        series: With or without complete runs.
         full: Whether with plots and all examples.
     """
-    runs, summary, most = experiment.runs, experiment.summary or {}, examples.WHOLE if full else examples.BRIEF
-    first = experiment.complete[0] if experiment.complete else runs[0]
+    runs, summary, most = series.runs, series.summary, examples.WHOLE if full else examples.BRIEF
+    first = series.complete[0] if summary else runs[0]
     return {
-        "task": short(first.resolved.get("task", "task unknown"), LABEL_LETTERS),
-        "evaluated_on": short(named(summary.get("evaluated_on")).get("text", ""), TEXT_LETTERS),
-        "metrics": (figures := metrics(summary)),
-        "bands": any(row["band"] for row in figures),
-        "source": short(named(named(summary.get("resolved")).get("reference")).get("source", ""), TEXT_LETTERS),
-        "facts": _facts(summary, first.metrics),
-        "compressors": _compressors(summary),
-        "legend": [(run.seed, plots.colour(at), plots.dashes(at)) for at, run in enumerate(runs)] if full else [],
-        "figures": _figures(runs, summary) if full else [],
-        "confusion": _confusion(experiment.complete),
-        "errors": examples.errors(experiment.complete, most),
-        "samples": examples.samples(experiment.complete, most),
-        "commands": list(dict.fromkeys(filter(None, (_command(run) for run in runs)))),
+        "summary": summary,
+        "question": first.resolved.get("question") or "",
+        "answer": answer(summary) if summary else "",
+        "task": first.resolved.get("task", "task unknown"),
+        "spread": spread(summary) if summary and len(summary.seeds) == 1 else "",
+        "band_source": _band_source(summary) if summary else "",
+        "facts": _facts(series),
+        "figures": _curves(series) + _histogram(series.complete) if full else [],
+        "legend": _legend(runs) if full else [],
+        "matrix": _matrix(series.complete),
+        "most": most,
+        "errors": examples.errors(series.complete, most),
+        "samples": examples.samples(series.complete, most),
+        "commands": [short(command, COMMAND_LETTERS) for command in _commands(runs)],
         "yaml": _yaml(first, most.yaml),
         "yaml_of": first.seed,
-        "provenance": _provenance(experiment.complete),
+        "further": _by_seed({run.seed: run.result.facts for run in series.complete}),
+        "provenance": _by_seed({run.seed: _origin(run) for run in series.complete}),
     }
 
 
-def metrics(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row for each metric: its figures as the terminal shows them, unit and direction, and the drawn band."""
-    if not summary:
-        return []
-    reference, rows = named(summary["resolved"].get("reference")), []
-    for name, value, interval, band, verdict in cells(summary):
-        entry = summary["metrics"][name]
-        strip, mean = None, number(entry["mean"])
-        if band and mean is not None:
-            said = f"{name} {value}, {interval or 'no interval'}; published {band}: {verdict}"
-            strip = plots.strip(mean, pair(entry["interval_95"]), said, pair(reference[name]))
+def metrics(summary: Summary) -> list[dict[str, Any]]:
+    """A row for each metric: its figures as the terminal shows them, rounded to their interval, and their drawing."""
+    rows = []
+    for row in tables.rows(summary):
+        estimate, baselines = summary.metrics[row.metric], summary.baseline.get(row.metric, {})
+        form = f".{tables.decimals(estimate)}f"
+        best, strip = summary.best_baseline(row.metric), None
+        if estimate.mean is not None:
+            parts = {"": f"{row.metric} {row.value}", "interval ": row.interval, "baseline ": row.baseline}
+            parts |= {"published band ": row.band}
+            label = "; ".join(name + text for name, text in parts.items() if text)
+            band, baseline = summary.band(row.metric), best[1] if best else None
+            strip = plots.strip(estimate.mean, estimate.interval_95, label, band, baseline)
+        validation = (summary.validation or {}).get(row.metric)
         rows.append(
             {
-                "name": short(name, LABEL_LETTERS),
-                "value": value,
-                "interval": interval,
-                "band": band,
-                "verdict": verdict,
+                **row._asdict(),
+                "band": row.band.partition(":")[0],
+                "verdict": summary.verdict(row.metric),
+                "baselines": [(f"{value:{form}}", name) for name, value in baselines.items()],
+                "validation": "" if validation is None else f"{validation:{form}}",
                 "strip": strip,
-                "unit": short(entry["unit"], LABEL_LETTERS),
-                "direction": DIRECTIONS.get(entry["higher_is_better"], ""),
-                "by_seed": [(seed, f"{one:.4f}") for seed, one in entry["by_seed"].items()],
+                "unit": estimate.unit,
+                "direction": DIRECTIONS[estimate.higher_is_better],
+                "by_seed": ["" if one is None else f"{one:{form}}" for one in estimate.by_seed.values()],
             }
         )
     return rows
 
 
-def cost(summary: dict[str, Any]) -> list[tuple[str, str]]:
+def answer(summary: Summary) -> str:
+    """The main figure in a sentence, with how it compares with its best baseline and its published band."""
+    row = tables.headline(summary)
+    estimate, best = summary.metrics[row.metric], summary.best_baseline(row.metric)
+    if estimate.mean is None:
+        return f"{row.metric} is not a number."
+    form = f".{tables.decimals(estimate)}f"
+    sentence = f"{row.metric} {estimate.mean:{form}} ({row.interval or estimate.unit})"
+    if standing := summary.standing(row.metric):
+        sentence += f", {standing} {best[0]} ({best[1]:{form}})"
+    if band := summary.band(row.metric):
+        sentence += f", {summary.verdict(row.metric)} the published band ({band[0]:g} to {band[1]:g})"
+    return sentence + "."
+
+
+def cost(summary: Summary) -> list[tuple[str, str]]:
     """What the seeds took, and on what."""
-    seconds, count = number(summary.get("wall_seconds")), len(summary.get("seeds") or ())
-    processes, precision = summary.get("processes"), launch.precision(str(summary.get("mixed_precision") or ""))
-    of = f" for {count} seeds" if count > 1 else ""
+    seeds = f" for {plural(len(summary.seeds), 'seed')}" if len(summary.seeds) > 1 else ""
     rows = [
-        (
-            "seconds",
-            "" if seconds is None else f"{rate(seconds)} s{of}{' after resuming' * bool(summary.get('resumed'))}",
-        ),
-        ("examples per second", rate(summary.get("examples_per_second"))),
-        ("tokens per second", rate(summary.get("tokens_per_second"))),
-        ("device", short(summary.get("device", ""), LABEL_LETTERS)),
-        ("precision", short(precision, LABEL_LETTERS)),
-        ("processes", str(processes) if processes not in (None, "1", 1) else ""),
+        ("time", f"{count(summary.wall_seconds)} s{seeds}{' after resuming' * summary.resumed}"),
+        ("examples per second", count(summary.examples_per_second)),
+        ("tokens per second", count(summary.tokens_per_second)),
+        ("device", summary.device),
+        ("precision", launch.precision(summary.mixed_precision)),
+        ("processes", summary.processes if summary.processes != "1" else ""),
     ]
     return [(name, value) for name, value in rows if value]
 
 
-def _facts(summary: dict[str, Any], result: dict[str, Any]) -> list[tuple[str, str]]:
-    data, parameters = named(summary.get("data")), named(summary.get("parameters"))
-    training = named(result.get("training"))
-    parts = [f"{rate(count)} {part}" for part, count in named(data.get("examples")).items()]
-    trained = number(parameters.get("trained"))
-    rows = [
-        ("data", ": ".join(filter(None, [short(data.get("source", ""), TEXT_LETTERS), ", ".join(parts)]))),
-        ("parameters", rate(parameters.get("all")) + (f", {rate(trained)} of them trained" if trained else "")),
-        ("training", ", ".join(rate(training[key], key) for key in ("steps", "epochs", "tokens") if key in training)),
-    ]
-    return [(name, value) for name, value in rows if value] + cost(summary)
+def _facts(series: Series) -> list[tuple[str, str]]:
+    summary, resolved = series.summary, (series.complete or series.runs)[0].resolved
+    rows = [("source", resolved.get("source")), ("expected cost", resolved.get("cost"))]
+    rows = [(name, value) for name, value in rows if value]
+    if summary is None:
+        return rows
+    parts = ", ".join(f"{number:,} {part}" for part, number in summary.data.examples.items())
+    parameters = summary.parameters
+    trained = "all" if parameters.trained == parameters.all else f"{parameters.trained:,}"
+    rows.append(("data", f"{summary.data.source}: {parts}"))
+    rows.append(("parameters", f"{parameters.all:,}" + f", {trained} of them trained" * bool(parameters.trained)))
+    if training := series.complete[0].result.training:
+        epochs = "1 epoch" if training.epochs == 1 else count(training.epochs, "epochs")
+        text = f"{plural(training.steps, 'step')}, {epochs}, {training.tokens:,} tokens"
+        rows.append(("training", text + ", for each seed" * (len(summary.seeds) > 1)))
+    return rows + cost(summary)
 
 
-def _compressors(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    found = [(name, number(bits)) for name, bits in named(summary.get("compressors")).items()]
-    ours = number(named(named(summary.get("metrics")).get("bits_per_byte")).get("mean"))
-    if not found or ours is None:
-        return []
-    return [("this model", f"{ours:.3f}"), *((name, f"{bits:.3f}") for name, bits in found if bits is not None)]
+def _band_source(summary: Summary) -> str:
+    """Where the published band is from, and of which part if that is another than the measured one."""
+    reference = summary.resolved.get("reference") or {}
+    if not reference.get("source"):
+        return ""
+    text, part = f"The published band is from: {reference['source']}", reference.get("part")
+    if part != summary.evaluated_on.part:
+        text += f". It is of the {part} part: figures of the {summary.evaluated_on.part} part are not compared with it"
+    return text
 
 
-def _figures(runs: list[Run], summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """Plots with their captions; the runs that are not complete are drawn as far as they came."""
+def _curves(series: Series) -> list[dict[str, Any]]:
+    """Plots with their captions; the runs that are not complete are drawn up to where they were logged."""
+    runs, estimates = series.runs, series.summary.metrics if series.summary else {}
+    logged = dict.fromkeys(name for run in runs for entry in run.history for name in entry)
     figures = []
-    seeds = ", ".join(str(run.seed) for run in runs)
 
-    def add(caption: str, lines: list[plots.Line], note: str = "") -> None:
+    def add(caption: str, lines: list[plots.Line], note: str) -> None:
         if lines:
-            said = f"{caption}, seeds {seeds}"
-            figures.append({"caption": caption, "note": note, "svg": plots.curves(lines, said)})
+            seeds = ", ".join(str(runs[number].seed) for number in sorted({line.seed for line in lines}))
+            svg = plots.curves(lines, f"{caption}, seed {seeds}")
+            figures.append({"caption": caption, "note": note, "svg": svg})
 
-    trained, checked = _lines(runs, "loss"), _lines(runs, "eval_loss", marked=True)
-    unit = "nats per example" if runs[0].resolved.get("task") == "classify" else "nats per token"
-    kinds = [kind for kind, lines in (("training", trained), ("validation (dots)", checked)) if lines]
-    add(f"loss, {unit}", trained + checked, " and ".join(kinds))
-    entries = named(summary.get("metrics"))
-    logged = {name for run in runs for entry in run.history for name in entry}
-    for name in sorted(entries or CURVES, key=lambda name: name != "bits_per_byte"):
-        if f"eval_{name}" in logged:
-            entry = named(entries.get(name))
-            caption = ", ".join(filter(None, [name, str(entry.get("unit", ""))]))
-            note = "; ".join(filter(None, ["validation", DIRECTIONS.get(entry.get("higher_is_better"), "")]))
-            add(short(caption, LABEL_LETTERS), _lines(runs, f"eval_{name}", marked=True), note)
-            break
+    trained, validated = _lines(runs, "loss"), _lines(runs, "eval_loss", validation=True)
+    parts = [("training", trained), ("validation (dots)", validated)]
+    add("loss", trained + validated, " and ".join(part for part, lines in parts if lines))
+    names = [name for name in logged if name.startswith("eval_") and name not in TIMES]
+    names = [f"eval_{name}" for name in estimates if f"eval_{name}" in logged] or names
+    for name in names[:1]:
+        estimate = estimates.get(name.removeprefix("eval_"))
+        caption = f"{name.removeprefix('eval_')}, {estimate.unit}" if estimate else name.removeprefix("eval_")
+        direction = DIRECTIONS[estimate.higher_is_better] if estimate else ""
+        add(caption, _lines(runs, name, validation=True), "validation" + f"; {direction}" * bool(direction))
     rates = _lines(runs, "learning_rate")
-    if rates and all(line.points == rates[0].points for line in rates):
-        rates = rates[:1]
-    add("learning rate", rates, "the same for every seed" if len(rates) == 1 < len(runs) else "")
-    return figures + _lengths(runs)
+    same = len(rates) > 1 and all(line.points == rates[0].points for line in rates)
+    add("learning rate", rates[:1] if same else rates, "the same for every seed" if same else "")
+    return figures
 
 
-def _lines(runs: list[Run], key: str, marked: bool = False) -> list[plots.Line]:
-    """A line for each run whose history has this key."""
+def _lines(runs: list[Run], key: str, validation: bool = False) -> list[plots.Line]:
+    """A line for each run whose log has this key; what is no number there is left out."""
     lines = []
-    for at, run in enumerate(runs):
-        pairs = [(number(entry.get("step")), number(entry.get(key))) for entry in run.history]
-        points = sorted(point for point in pairs if None not in point)
+    for seed, run in enumerate(runs):
+        pairs = [(entry["step"], entry.get(key)) for entry in run.history]
+        points = [(step, value) for step, value in pairs if isinstance(value, int | float) and abs(value) < MOST_DRAWN]
         if points:
-            lines.append(plots.Line(points, at, marked))
+            lines.append(plots.Line(sorted(points), seed, validation))
     return lines
 
 
-def _lengths(runs: list[Run]) -> list[dict[str, Any]]:
-    for run in runs:
-        found = named(run.metrics.get("lengths"))
-        edges, counts = ([number(one) for one in found.get(key) or ()] for key in ("edges", "counts"))
-        if not counts or len(edges) != len(counts) + 1 or None in edges + counts or sorted(edges) != edges:
-            continue
-        limit, cut, total = number(found.get("limit")), number(found.get("truncated")) or 0, sum(counts)
-        if run.resolved.get("task") == "classify":
-            note, name = f"{rate(cut)} of {rate(total)} training examples are cut ({cut / max(1, total):.1%})", "cut at"
-        else:
-            note, name = "training documents, joined and divided into blocks: nothing is cut", "block"
-        svg = plots.histogram(edges, counts, limit, name, f"lengths in tokens: {note}; {name} {rate(limit)}")
-        return [{"caption": "lengths, tokens", "note": note, "svg": svg}]
-    return []
+def _legend(runs: list[Run]) -> list[tuple[str, plots.Line]]:
+    """The lines that there are, each with its name."""
+    lines = [("training", line) for line in _lines(runs, "loss")]
+    lines += [("validation", line) for line in _lines(runs, "eval_loss", validation=True)]
+    return [(f"seed {runs[line.seed].seed}, {part}", line) for part, line in lines]
 
 
-def _confusion(runs: list[Run]) -> dict[str, Any] | None:
-    """Counts of every seed together: rows are true labels, columns predicted ones; None if there is none to show."""
-    labels = runs[0].metrics.get("labels") if runs else None
-    if not isinstance(labels, list) or not 1 < len(labels) <= MOST_CLASSES:
+def _histogram(runs: list[Run]) -> list[dict[str, Any]]:
+    histogram = next((run.result.histogram for run in runs if run.result.histogram), None)
+    if histogram is None:
+        return []
+    label = f"{histogram.title}: {histogram.note}; {histogram.limit_name} {histogram.limit}"
+    svg = plots.histogram(histogram.edges, histogram.counts, histogram.limit, histogram.limit_name, label)
+    return [{"caption": histogram.title, "note": histogram.note, "svg": svg}]
+
+
+def _matrix(runs: list[Run]) -> dict[str, Any] | None:
+    """The counts of every seed together, a row for each true label; None if there are none to show."""
+    matrices = [run.result.matrix for run in runs if run.result.matrix]
+    if not matrices or not 1 < len(matrices[0].labels) <= MOST_LABELS:
         return None
-    alike = [run.metrics.get("confusion_matrix") for run in runs if run.metrics.get("labels") == labels]
-    found = [numpy.array(counts, dtype=float) for counts in alike if isinstance(counts, list)]
-    if not found or any(counts.shape != 2 * (len(labels),) for counts in found):
-        return None
-    total = sum(found)
+    first = matrices[0]
+    alike = [numpy.array(matrix.counts) for matrix in matrices if matrix.labels == first.labels]
+    total = sum(alike)
     shares = total / numpy.maximum(1, total.sum(1, keepdims=True))
     rows = [
-        [(rate(float(count)), f"{share:.0%}", round(4 * share)) for count, share in zip(*row, strict=True)]
+        [(f"{number:,}", f"{share:.0%}", round(4 * share)) for number, share in zip(*row, strict=True)]
         for row in zip(total, shares, strict=True)
     ]
-    names = [short(name, LABEL_LETTERS) for name in labels]
     wrong = int(total.sum() - total.trace())
-    return {"labels": names, "rows": list(zip(names, rows, strict=True)), "wrong": wrong, "seeds": len(found)}
+    return {
+        "title": first.title,
+        "labels": first.labels,
+        "rows": list(zip(first.labels, rows, strict=True)),
+        "wrong": wrong,
+        "seeds": len(alike),
+    }
 
 
-def _command(run: Run) -> str:
-    return short(run.resolved.get("command") or "", COMMAND_LETTERS)
+def _commands(runs: list[Run]) -> list[str]:
+    """One command for all seeds; several where the seeds were not launched alike."""
+    seeds: dict[tuple[str, str], list[str]] = {}
+    for run in runs:
+        if command := run.resolved.get("command"):
+            before, option, after = str(command).rpartition(f" --seeds {run.seed}")
+            seeds.setdefault((before + option.removesuffix(str(run.seed)), after), []).append(str(run.seed))
+    return [before + " ".join(numbers) * (before != "") + after for (before, after), numbers in seeds.items()]
 
 
 def _yaml(run: Run, most: int) -> str:
+    """The text of its file, marked up already: it may be longer than other texts."""
     try:
-        text = (run.folder / "experiment.yaml").read_text(encoding="utf-8", errors="replace")
+        return escape(short((run.folder / "experiment.yaml").read_text(encoding="utf-8", errors="replace"), most))
     except OSError as error:
         return f"experiment.yaml cannot be read: {error.strerror}"
-    return short(text, most)
 
 
-def _provenance(runs: list[Run]) -> list[tuple[str, str]]:
-    """Where the figures come from: a value where all seeds have it, each seed's where they differ."""
+def _origin(run: Run) -> dict[str, Any]:
+    origin = run.result.provenance.model_dump()
+    digests = {f"sha256 of {part}": digest for part, digest in run.result.data.sha256.items()}
+    return {key: value for key, value in origin.items() if key != "packages"} | origin["packages"] | digests
+
+
+def _by_seed(values: dict[int, dict[str, Any]]) -> list[tuple[str, str]]:
+    """Each key with its value where all seeds have the same, with each seed's where they differ."""
     rows: dict[str, dict[int, str]] = {}
-    for run in runs:
-        found = named(run.metrics.get("provenance"))
-        flat = {key: value for key, value in found.items() if key != "packages"} | named(found.get("packages"))
-        digests = named(named(run.metrics.get("data")).get("sha256"))
-        flat |= {f"sha256 of {part}": digest for part, digest in digests.items()}
-        for key, value in flat.items():
+    for seed, entries in values.items():
+        for key, value in entries.items():
             if value is not None:
                 text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-                rows.setdefault(str(key), {})[run.seed] = short(text, LABEL_LETTERS)
+                rows.setdefault(key, {})[seed] = text
     return [
-        (short(key, LABEL_LETTERS), next(iter(values.values())))
-        if len(set(values.values())) == 1 and len(values) == len(runs)
-        else (short(key, LABEL_LETTERS), "; ".join(f"seed {seed}: {value}" for seed, value in values.items()))
-        for key, values in rows.items()
+        (key, next(iter(known.values())))
+        if len(set(known.values())) == 1 and len(known) == len(values)
+        else (key, "; ".join(f"seed {seed}: {text}" for seed, text in known.items()))
+        for key, known in rows.items()
     ]

@@ -1,10 +1,9 @@
 """Text from data as a page can show it: cut to a length, with what nobody sees made visible."""
 
-import math
 import re
-from pathlib import Path
-from typing import Any
 
+DIRECTIONS = {True: "↑ higher is better", False: "↓ lower is better", None: ""}
+MOST_LETTERS = 600  # of a text from data, unless it says otherwise
 # What a browser would hide, reorder by or choke on: control characters, marks and overrides of direction, line and
 # paragraph separators, halves of a surrogate pair (JSON can hold them), noncharacters. Joiners stay: emoji and some
 # scripts are written with them.
@@ -16,57 +15,26 @@ UNSEEN = re.compile(
 
 def visible(text: str) -> str:
     """The same text with each unseen character named: ␀ for NUL, ⟨U+202E⟩ for what has no picture."""
-    return UNSEEN.sub(_named, text)
+    return UNSEEN.sub(_name, text)
 
 
-def _named(found: re.Match) -> str:
-    if found[0] == "\r\n":
+def _name(match: re.Match) -> str:
+    if match[0] == "\r\n":
         return "\n"
-    code = ord(found[0])
+    code = ord(match[0])
     return chr(0x2400 + code) if code < 0x20 else f"⟨U+{code:04X}⟩"
 
 
-def short(text: Any, most: int) -> str:
+def short(text: str, most: int = MOST_LETTERS) -> str:
     """The text, or its beginning and how much more there is."""
-    text = text if isinstance(text, str) else str(text)
     if len(text) <= most:
         return text
     return f"{text[:most]} … ({len(text) - most:,} more characters)"
 
 
-def number(value: Any) -> float | None:
-    """A finite number, or None: files are written by hand, too."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        value = float(value)
-    except OverflowError:
-        return None
-    return value if math.isfinite(value) and abs(value) < 1e100 else None
-
-
-def pair(value: Any) -> tuple[float, float] | None:
-    """Two finite numbers, the lower first, or None."""
-    if not isinstance(value, list | tuple) or len(value) != 2 or None in (found := [*map(number, value)]):
-        return None
-    return min(found), max(found)
-
-
-def rate(value: Any, unit: str = "") -> str:
+def count(value: float | None, unit: str = "") -> str:
     """A count or a speed in three figures at least: 1,253, 12.4, 0.52; empty if it is none."""
-    found = number(value)
-    if found is None:
+    if value is None:
         return ""
-    shown = f"{found:,.0f}" if abs(found) >= 100 or found == int(found) else f"{found:.3g}"
+    shown = f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
     return f"{shown} {unit}".strip()
-
-
-def named(value: Any) -> dict[str, Any]:
-    """A mapping, empty where there is none."""
-    return value if isinstance(value, dict) else {}
-
-
-def place(path: Path) -> str:
-    """A path, from the current folder if it lies below it."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)

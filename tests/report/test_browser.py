@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from nutshell.report import results
 from nutshell.report.page import page
-from tests.runs import classified, modelled, write
-from tests.test_report_page import HOSTILE, hostile
+from nutshell.report.results import runs as results
+from nutshell.report.results.summary import series
+from tests.report.runs import classified, modelled, write
+from tests.report.test_report_page import HOSTILE, hostile
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PICTURES = os.environ.get("NUTSHELL_PICTURES")  # a folder for what the browser shows, to be looked at
@@ -67,7 +68,7 @@ class Browser:
     def _read(self) -> dict:
         letters = bytearray()
         while (letter := self.input.read(1)) != b"\0":
-            assert letter, "chromium has gone"
+            assert letter, "chromium has ended"
             letters += letter
         return json.loads(letters)
 
@@ -97,14 +98,14 @@ class Browser:
     def value(self, expression: str):
         return self.ask("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
 
-    def said(self) -> list[dict]:
+    def messages(self) -> list[dict]:
         """Errors and warnings, from the console or the browser."""
         kinds = ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown")
         return [event["params"] for event in self.events if event.get("method") in kinds]
 
     def requests(self) -> set[str]:
-        found = [event for event in self.events if event.get("method") == "Network.requestWillBeSent"]
-        return {event["params"]["request"]["url"] for event in found}
+        events = [event for event in self.events if event.get("method") == "Network.requestWillBeSent"]
+        return {event["params"]["request"]["url"] for event in events}
 
     def picture(self, name: str) -> None:
         if PICTURES:
@@ -140,7 +141,7 @@ def report(tmp_path_factory) -> Path:
         write(root / "hostile" / f"text_{number}", hostile(text))
     (write(root / "finetune" / "lost", classified(13, 12, weight_decay=0.2)) / "metrics.json").unlink()
     file = root / "report.html"
-    text = page.render(results.experiments(results.find([root])), "2026-11-22 15:00 UTC")
+    text = page.render(series(results.find([root])), "2026-11-22 15:00 UTC")
     file.write_text(text, encoding="utf-8")
     return file
 
@@ -152,7 +153,7 @@ def test_a_browser_shows_it(browser, report, width, dark):
     browser.value(OPENED)
     assert browser.value(OVERFLOWING % width) == []
     assert browser.value("document.documentElement.scrollWidth") <= width
-    assert browser.said() == []
+    assert browser.messages() == []
     assert browser.requests() <= {report.as_uri(), "data:,"}
     background = browser.value("getComputedStyle(document.body).backgroundColor")
     assert background == ("rgb(20, 22, 26)" if dark else "rgb(253, 253, 251)")
@@ -163,7 +164,7 @@ def test_a_browser_shows_it(browser, report, width, dark):
 def test_smallest_letters_on_a_phone(browser, report):
     browser.open(report, 390)
     sizes = """Math.min(...[...document.querySelectorAll('figure svg')].map(svg =>
-        11 * svg.getBoundingClientRect().width / svg.viewBox.baseVal.width))"""
+        13 * svg.getBoundingClientRect().width / svg.viewBox.baseVal.width))"""
     assert browser.value(sizes) >= 11
 
 
@@ -174,7 +175,7 @@ def test_a_page_that_misbehaves_is_noticed(browser, tmp_path):
         '<meta name="viewport" content="width=device-width"><div style="width: 900px">wide</div><img src="https://example.org/a.png"><script>nothing()</script>'
     )
     browser.open(file, 390)
-    assert browser.said() and browser.value(OVERFLOWING % 390) and len(browser.requests()) == 2
+    assert browser.messages() and browser.value(OVERFLOWING % 390) and len(browser.requests()) == 2
 
 
 def test_it_prints_with_everything_open(browser, report):

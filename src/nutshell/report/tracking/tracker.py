@@ -1,29 +1,23 @@
-"""Weights & Biases: one tracked run for each seed, on line or off, and never in the way of the run itself."""
+"""One seed's tracked run, and what it shows."""
 
 import contextlib
-import json
 import logging
 import os
-import queue
 import re
 import shlex
 import shutil
-import threading
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nutshell.machine.errors import UserError
-from nutshell.machine.files import read_lines, write_json
-from nutshell.machine.launch import is_main, precision
-from nutshell.report.tables import verdict
+from nutshell.machine.files import read_json, read_lines, write_json
+from nutshell.machine.launch import precision
+from nutshell.report.results.result import Result
+from nutshell.report.results.summary import Summary
+from nutshell.report.tracking.mode import Mode, describe, within
 
 logger = logging.getLogger("nutshell")
 
-MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}
-ANSWER_SECONDS = 3.0  # that the server has before a launch; wandb itself would wait for 100
 INIT_SECONDS = 8.0
 ARTIFACT_SECONDS = 5.0
 FINISH_SECONDS = 10.0  # at the end, to upload what is left: Slurm kills 30 seconds after its SIGTERM
@@ -31,105 +25,15 @@ FINISH_SECONDS = 10.0  # at the end, to upload what is left: Slurm kills 30 seco
 SINGLE = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos")
 
 
-@dataclass
-class Mode:
-    """How a launch is tracked from now on: "online", "offline" or "disabled"; a server that fails once is not asked
-    again."""
-
-    now: str
-
-
-def mode(wanted: bool) -> Mode:
-    """How this launch is tracked at first; every process but the main one gets "disabled".
-
-    Args:
-        wanted: Whether tracking was asked for; if not, wandb is not imported.
-
-    Raises:
-        UserError: If WANDB_MODE is none that there is.
-    """
-    if not wanted:
-        return Mode("disabled")
-    asked = os.environ.get("WANDB_MODE") or "online"
-    if asked not in MODES:
-        raise UserError(f"WANDB_MODE: expected online, offline or disabled, not {asked!r}")
-    if not is_main() or MODES[asked] == "disabled":
-        return Mode("disabled")
-    os.environ["WANDB_SILENT"] = "true"  # some of its lines come before it has settings
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # to wandb's makers
-    try:
-        from wandb.sdk import wandb_setup
-        from wandb.sdk.lib import wbauth
-
-        settings = wandb_setup.singleton().settings
-        found = MODES.get(settings.mode, "online")  # `wandb offline` writes it into a file
-        if found != "online":
-            return Mode(found)
-        if not wbauth.authenticate_session(
-            host=settings.base_url, source="nutshell", prompt=False, update_session=False
-        ):
-            return Mode("offline")
-        reason = None if _answers(settings) else f"{settings.base_url} does not answer"
-    except Exception as error:
-        reason = _said(error)
-    if reason:
-        logger.warning("W&B: %s; tracking off line", reason)
-    return Mode("offline" if reason else "online")
-
-
-def _answers(settings) -> bool:
-    """Whether the server says anything in time, be it through a proxy."""
-    import requests
-
-    def ask() -> bool:
-        proxies = {"http": settings.http_proxy, "https": settings.https_proxy}
-        proxies = {scheme: proxy for scheme, proxy in proxies.items() if proxy}
-        try:
-            requests.head(settings.base_url, timeout=ANSWER_SECONDS, proxies=proxies)
-        except requests.exceptions.SSLError:
-            return True  # an answer: wandb has certificates of its own
-        except requests.RequestException:
-            return False
-        return True
-
-    try:
-        return _within(ANSWER_SECONDS, ask)  # looking a name up knows no time limit
-    except TimeoutError:
-        return False
-
-
-def _within(seconds: float, call: Callable[[], Any]) -> Any:
-    """What a call returns, or its error.
-
-    Raises:
-        TimeoutError: If it takes longer; it then goes on by itself.
-    """
-    found: queue.SimpleQueue = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            found.put((call(), None))
-        except Exception as error:
-            found.put((None, error))
-
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        result, error = found.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError(f"no answer within {seconds:g} s") from None
-    if error:
-        raise error
-    return result
-
-
 class Tracker:
-    """One seed's tracked run. Whatever goes wrong in wandb is a warning, and the run goes on.
+    """One seed's tracked run. Whatever goes wrong in wandb is a warning, and the run continues. (Stock WandbCallback
+    fails two laws: an error of wandb ends the training, and a run that resumes is a second one.)
 
-    Off line wandb cannot resume. So all rows are kept here, and one launch after another writes the whole history anew,
-    under one id, in place of what the launch before it has left; on line only what the server does not have.
+    Off line wandb cannot resume. So all rows are kept here, and each launch writes the whole history again, under one
+    id, and replaces what the launch before it has left; on line it sends only what the server does not have.
 
     Args:
-        mode: What `mode` found.
+        mode: How the launch is tracked, from `mode`.
         place: The experiment's, `<chapter>/<name>`.
         seed: The seed.
         folder: The seed's folder; everything that wandb writes of this run is in its `wandb/`.
@@ -142,10 +46,10 @@ class Tracker:
         self._run: Any = None
 
     def begin(self, resolved: dict[str, Any], provenance: dict[str, Any], history: list[dict[str, Any]]) -> None:
-        """Opens the run, or goes on with it.
+        """Opens the run, or resumes it.
 
         Args:
-            resolved: The seed's experiment, as in experiment.yaml, which is there.
+            resolved: The seed's experiment, as in experiment.yaml, which exists by now.
             provenance: What is known of commit, versions and device.
             history: Trainer's log history up to here.
         """
@@ -158,6 +62,7 @@ class Tracker:
             "job_type": resolved["task"],
             "tags": _tags(self.place, resolved),
             "config": {**resolved, "provenance": provenance},
+            "notes": resolved.get("question"),
         }
         self._rows = list(history)
         on_line = self.mode.now == "online"
@@ -166,10 +71,10 @@ class Tracker:
         except Exception as error:
             self._drop()
             if on_line:
-                logger.warning("W&B: %s; tracking off line", _said(error))
+                logger.warning("W&B: %s; tracking off line", describe(error))
                 self.begin(resolved, provenance, history)
             else:
-                logger.warning("W&B: not tracked: %s", _said(error))
+                logger.warning("W&B: not tracked: %s", describe(error))
                 self._about = None
 
     def log(self, logs: dict[str, Any], step: int) -> None:
@@ -181,33 +86,34 @@ class Tracker:
             if self._run:
                 self._send(len(self._rows) - 1)
         except Exception as error:
-            logger.warning("W&B: %s; what follows is tracked at the end", _said(error))
+            logger.warning("W&B: %s; what follows is tracked at the end", describe(error))
             self._drop()
 
-    def finish(self, results: dict[str, Any]) -> None:
+    def finish(self, result: Result, summary: Summary) -> None:
         """Closes the run with its figures.
 
         Args:
-            results: The content of metrics.json.
+            result: Of this seed.
+            summary: Of this seed alone: it knows band and baseline.
         """
-        self._close(0, results)
+        self._close(0, _figures(result, summary))
 
     def fail(self, exit_code: int) -> None:
         """Marks the run as failed, if it was begun and not finished."""
         self._close(exit_code, None)
 
-    def _close(self, exit_code: int, results: dict[str, Any] | None) -> None:
+    def _close(self, exit_code: int, figures: dict[str, Any] | None) -> None:
         if self._about is None:
             return
         try:
-            figures, rows = (_summary(results), _listed(self.folder)) if results else ({}, [])
+            figures, rows = (figures, _table(self.folder)) if figures else ({}, [])
             try:
                 self._end(exit_code, figures, rows)
             except Exception:  # a SIGTERM to all of a job's processes ends the one that writes for wandb
                 self._drop()
                 self._end(exit_code, figures, rows)
         except Exception as error:
-            logger.warning("W&B: not tracked to its end: %s", _said(error))
+            logger.warning("W&B: not tracked to its end: %s", describe(error))
             self._drop()
         self._about = self._run = None
 
@@ -233,14 +139,14 @@ class Tracker:
 
         home = self.folder / "wandb"
         home.mkdir(exist_ok=True)
-        named = home / "run_id.json"
-        if not named.exists():
-            write_json(named, uuid.uuid4().hex[:16])
-        name = json.loads(named.read_text(encoding="utf-8"))
-        earlier = list(home.glob(f"*run-*-{name}*"))
+        id_file = home / "run_id.json"
+        if not id_file.exists():
+            write_json(id_file, uuid.uuid4().hex[:16])
+        run_id = read_json(id_file)
+        earlier = list(home.glob(f"*run-*-{run_id}*"))
         self._run = wandb.init(
             **self._about,
-            id=name,
+            id=run_id,
             resume="allow",
             mode=self.mode.now,
             dir=str(self.folder),
@@ -265,7 +171,7 @@ class Tracker:
         artifact = wandb.Artifact(re.sub(r"[^A-Za-z0-9_.-]", "-", f"{self.place}-seed-{self.seed}"), "experiment")
         # Not the default "mutable", which copies the file elsewhere.
         artifact.add_file(str(self.folder / "experiment.yaml"), policy="immutable", skip_cache=True)
-        _within(ARTIFACT_SECONDS, lambda: self._run.log_artifact(artifact))
+        within(ARTIFACT_SECONDS, lambda: self._run.log_artifact(artifact))
         for folder in earlier:
             shutil.rmtree(folder, ignore_errors=True)
         if self.mode.now == "online":
@@ -274,18 +180,18 @@ class Tracker:
             logger.info("W&B: tracked off line; to upload: wandb sync %s", shlex.quote(str(home)))
 
     def _send(self, index: int) -> None:
-        """One row of the log history, named as WandbCallback does; on line those that the server has are left out."""
+        """Sends one row of the log history, with WandbCallback's names; on line not the rows that the server has."""
         from transformers.integrations.integration_utils import rewrite_logs
 
         row = dict(self._rows[index])
         step = row.pop("step")
-        if single := {key: row.pop(key) for key in SINGLE if key in row}:
-            self._run.summary.update(single)
+        if once := {key: row.pop(key) for key in SINGLE if key in row}:
+            self._run.summary.update(once)
         if index >= self._run.starting_step:
             self._run.log({**rewrite_logs(row), "train/global_step": step}, step=index, commit=True)
 
     def _drop(self) -> None:
-        """Leaves nothing of wandb behind that would speak up, or wait, when Python ends; from now on off line."""
+        """Ends wandb, so that nothing of it prints or waits when Python ends; from now on off line."""
         run, self._run = self._run, None
         if self.mode.now == "online":
             self.mode.now = "offline"
@@ -297,33 +203,32 @@ class Tracker:
             wandb.teardown()
 
 
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-
-
 def _tags(place: str, config: dict[str, Any]) -> list[str]:
-    model, data = config["model"], config.get("data") or {}
+    """Chapter, data, model and precision, as far as the experiment has them."""
+    model, data = config.get("model") or {}, config.get("data") or {}
     kind = Path(model["name"]).name if model.get("name") else (model.get("config") or {}).get("model_type")
     tags = [place.split("/")[0], data.get("name"), kind, precision(config["launch"]["mixed_precision"])]
     return [tag[:64] for tag in dict.fromkeys(tags) if tag]
 
 
-def _summary(results: dict[str, Any]) -> dict[str, Any]:
-    """Each metric under its own name, its 95 % interval and reference band beside it, and what the run cost."""
-    bands, found = results["experiment"].get("reference") or {}, {}
-    for name, entry in results["metrics"].items():
-        found[name] = entry["value"]
-        if entry["interval_95"]:
-            found[f"{name}/interval_95_low"], found[f"{name}/interval_95_high"] = entry["interval_95"]
-        if band := bands.get(name):
-            found[f"{name}/reference_low"], found[f"{name}/reference_high"] = band
-            found[f"{name}/reference"] = verdict(entry["value"], band)
-    cost = {key: results["provenance"][key] for key in ("wall_seconds", "peak_memory_bytes", "peak_gpu_memory_bytes")}
-    blocks = ("evaluated_on", "parameters", "training", "evaluation", "generation", "measured", "compressors")
-    return found | cost | {block: results[block] for block in blocks if results.get(block)}
+def _figures(result: Result, summary: Summary) -> dict[str, Any]:
+    """Each metric under its own name, with its 95 % interval, band and baseline; and what the run cost."""
+    figures: dict[str, Any] = {}
+    for name, figure in result.metrics.items():
+        figures[name] = figure.value
+        if figure.interval_95:
+            figures[f"{name}/interval_95_low"], figures[f"{name}/interval_95_high"] = figure.interval_95
+        if band := summary.band(name):
+            figures[f"{name}/reference_low"], figures[f"{name}/reference_high"] = band
+            figures[f"{name}/reference"] = summary.verdict(name)
+        for baseline, value in result.baseline.get(name, {}).items():
+            figures[f"{name}/{baseline}"] = value
+    cost = result.provenance.model_dump(include={"wall_seconds", "peak_memory_bytes", "peak_gpu_memory_bytes"})
+    blocks = {"evaluated_on", "validation", "parameters", "training", "evaluation", "facts", "notes"}
+    return figures | cost | {name: block for name, block in result.model_dump(include=blocks).items() if block}
 
 
-def _listed(folder: Path) -> list[dict[str, Any]]:
+def _table(folder: Path) -> list[dict[str, Any]]:
     """The most confident errors of a classifier, or the texts that were generated."""
     errors = read_lines(folder / "errors.jsonl")
     for row in errors:

@@ -1,9 +1,8 @@
-"""Tracking off line, read back from what wandb wrote; what needs a server is asked of a stand-in."""
+"""Tracking off line, read back from what wandb wrote; where a server is needed, a fake one is asked."""
 
 import json
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -12,16 +11,17 @@ import pytest
 import requests
 import wandb
 from wandb.errors import CommError
-from wandb.util import get_core_path
 
 from nutshell.machine.errors import UserError
-from nutshell.report import tracking
-from nutshell.tasks.classify import ClassifyTrainer
+from nutshell.report.tracking import mode as modes
+from nutshell.report.tracking import tracker as trackers
+from nutshell.run.trainer.classifier import ClassifierTrainer
 from tests.conftest import PROMPTS_YAML, SMALL_YAML
-from tests.test_launch import NUTSHELL, finish, start, wait_for
-from tests.test_runner import TRAINED, Stopped, figures, stop_at
+from tests.machine.test_launch import NUTSHELL, finish, start, wait_for
+from tests.report import runs
+from tests.report.tracked import KEY, records, summary, tracked_off_line
+from tests.run.test_runner import TRAINED, Stopped, figures, stop_at
 
-KEY = "0123456789abcdef0123456789abcdef01234567"
 RESOLVED = {
     "task": "classify",
     "seed": 3,
@@ -34,54 +34,36 @@ HISTORY = [
     {"loss": 0.6, "learning_rate": 5e-4, "epoch": 1.0, "step": 2},
     {"eval_accuracy": 0.5, "eval_loss": 0.65, "epoch": 1.0, "step": 2},
 ]
-RESULTS = {
-    "metrics": {
-        "accuracy": {"value": 1 / 3, "interval_95": [0.25, 0.5], "unit": "share", "higher_is_better": True},
-        "f1": {"value": 0.1 + 0.2, "interval_95": None, "unit": "", "higher_is_better": True},
-    },
-    "experiment": {"reference": {"accuracy": [0.2, 0.3], "source": "a table"}},
-    "provenance": {"wall_seconds": 1.5, "peak_memory_bytes": 7, "peak_gpu_memory_bytes": None},
-    "evaluated_on": {"part": "test", "text": "3 examples"},
-    "training": None,
-}
+OUTCOME = runs.outcome(runs.classified(right=36))
 
 
 @pytest.fixture(autouse=True)
 def environment(tmp_path, monkeypatch):
-    """Off line, with a key; wandb, which reads its variables once and sets some, begins and ends with the test."""
-    before = dict(os.environ)
-    wandb.teardown()
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        del os.environ[name]
-    os.environ |= {"WANDB_MODE": "offline", "WANDB_API_KEY": KEY, "NETRC": str(tmp_path / "netrc")}
-    os.environ |= {"WANDB_CONFIG_DIR": str(tmp_path / "config"), "WANDB_CACHE_DIR": str(tmp_path / "cache")}
-    yield
-    monkeypatch.undo()
-    wandb.teardown()
-    os.environ.clear()
-    os.environ.update(before)
+    with tracked_off_line(tmp_path):
+        yield
+        monkeypatch.undo()
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A seed's folder, as it is when tracking begins."""
-    made = tmp_path / "outputs" / "finetune" / "pairs" / "seed-13"
-    made.mkdir(parents=True)
-    (made / "experiment.yaml").write_text("task: classify\n")
-    return made
+    folder = tmp_path / "outputs" / "finetune" / "pairs" / "seed-13"
+    folder.mkdir(parents=True)
+    (folder / "experiment.yaml").write_text("task: classify\n")
+    return folder
 
 
 @pytest.fixture
 def tracker(folder):
     """Makes one for each launch."""
-    return lambda mode="offline": tracking.Tracker(tracking.Mode(mode), "finetune/pairs", 13, folder)
+    return lambda mode="offline": trackers.Tracker(modes.Mode(mode), "finetune/pairs", 13, folder)
 
 
 @pytest.fixture
-def said(monkeypatch, caplog):
+def log(monkeypatch, caplog):
     """The log, as caplog has it."""
-    monkeypatch.setattr(tracking.logger, "handlers", [])
-    monkeypatch.setattr(tracking.logger, "propagate", True)
+    monkeypatch.setattr(modes.logger, "handlers", [])
+    monkeypatch.setattr(modes.logger, "propagate", True)
     caplog.set_level("INFO", "nutshell")
     return caplog
 
@@ -91,18 +73,8 @@ def seed(tmp_path):
     return tmp_path / "outputs" / "finetune" / "pairs" / "seed-13"
 
 
-def records(folder: Path, kind: str) -> list[dict]:
-    """What wandb has written of the one run in a seed's folder."""
-    wandb.teardown()  # waits until all is written; `finish` does not
-    (file,) = folder.glob("wandb/*/*.wandb")
-    # What `wandb leet inspect --json` runs.
-    command = [get_core_path(), "leet", "inspect", "--no-observability", "--json", "--run-file", file, file.parent]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    return [line[kind] for line in map(json.loads, lines) if line["type"] == kind]
-
-
 def history(folder: Path) -> list[dict]:
-    """The rows, but for that of a table."""
+    """The rows, except that of a table."""
     rows = [record["item"] for record in records(folder, "history")]
     rows = [{key: value for key, value in row.items() if not key.startswith("_")} for row in rows]
     return [row for row in rows if not any(key.endswith("._type") for key in row)]
@@ -114,13 +86,6 @@ def table(folder: Path, name: str) -> dict:
     return json.loads(file.read_text())
 
 
-def summary(folder: Path) -> dict:
-    found = {}
-    for record in records(folder, "summary"):
-        found |= record.get("update", {})
-    return found
-
-
 def exit_codes(folder: Path) -> list[int]:
     return [record["exit_code"] for record in records(folder, "exit")]
 
@@ -128,7 +93,7 @@ def exit_codes(folder: Path) -> list[int]:
 def logged(folder: Path) -> list[dict]:
     """Trainer's own log history under the names that wandb shows."""
     rows = json.loads((folder / "trainer_state.json").read_text())["log_history"]
-    return named([{key: value for key, value in row.items() if key not in tracking.SINGLE} for row in rows])
+    return named([{key: value for key, value in row.items() if key not in trackers.SINGLE} for row in rows])
 
 
 def named(rows: list[dict]) -> list[dict]:
@@ -143,7 +108,7 @@ def files_with(text: str, folder: Path) -> list[Path]:
 
 
 def test_a_run_is_tracked_and_the_same_as_without(write, nutshell, result, seed, tmp_path):
-    words = ["reference.source=a table", "reference.accuracy=[0.9,1]"]
+    words = ["question=Are they pairs?", "reference={source: a table, part: test, accuracy: [0.9, 1]}"]
     code, out, err = nutshell("run", write(TRAINED), *words)
     assert code == 0 and err.count("wandb sync") == 1 and str(seed / "wandb") in err and KEY not in err
     assert "wandb:" not in out + err
@@ -151,24 +116,27 @@ def test_a_run_is_tracked_and_the_same_as_without(write, nutshell, result, seed,
     assert (run["project"], run["run_group"]) == ("nutshell", "finetune/pairs")
     assert run["display_name"] == "finetune/pairs seed 13" and run["job_type"] == "classify"
     assert {"finetune", "sample_pairs", "fp32"} <= set(run["tags"])
-    found, config = result(), run["config"]["update"]
-    assert config["training"] == found["experiment"]["training"] and config["seed"] == 13
+    assert run["notes"] == "Are they pairs?"
+    content, config = result(), run["config"]["update"]
+    assert config["training"] == content["experiment"]["training"] and config["seed"] == 13
     kept = {"commit", "dirty", "packages", "device", "mixed_precision", "processes"}
-    assert {key: config["provenance"][key] for key in kept} == {key: found["provenance"][key] for key in kept}
+    assert {key: config["provenance"][key] for key in kept} == {key: content["provenance"][key] for key in kept}
     assert history(seed) == logged(seed) and len(history(seed)) == 13 and exit_codes(seed) == [0]
     last = summary(seed)
-    for name, entry in found["metrics"].items():
+    for name, entry in content["metrics"].items():
         assert last[name] == entry["value"]
         assert [last[f"{name}/interval_95_low"], last[f"{name}/interval_95_high"]] == entry["interval_95"]
+        for baseline, value in content["baseline"][name].items():
+            assert last[f"{name}/{baseline}"] == value
     assert last["accuracy/reference"] == "below" and last["accuracy/reference_low"] == 0.9
-    assert last["wall_seconds"] == found["provenance"]["wall_seconds"] and last["train_runtime"] > 0
+    assert last["wall_seconds"] == content["provenance"]["wall_seconds"] and last["train_runtime"] > 0
     (artifact,) = (record for record in records(seed, "artifact") if record["type"] == "experiment")
     (entry,) = artifact["manifest"]["contents"]
     assert (artifact["name"], entry["local_path"]) == ("finetune-pairs-seed-13", str(seed / "experiment.yaml"))
     assert not files_with(KEY, tmp_path)
     assert not any("git" in record for record in records(seed, "environment"))
     assert nutshell("run", write(TRAINED), *words, "--force", "--no-track")[0] == 0
-    assert figures(result()) == figures(found) and not (seed / "wandb").exists()
+    assert figures(result()) == figures(content) and not (seed / "wandb").exists()
 
 
 def test_killed_twice_and_resumed_is_one_run(write, nutshell, seed, monkeypatch):
@@ -193,7 +161,7 @@ def test_killed_in_the_final_evaluation(write, nutshell, result, seed, monkeypat
     def predict(*_):
         raise Stopped
 
-    monkeypatch.setattr(ClassifyTrainer, "predict", predict)
+    monkeypatch.setattr(ClassifierTrainer, "predict", predict)
     with pytest.raises(Stopped):
         nutshell("run", write(TRAINED))
     monkeypatch.undo()
@@ -204,14 +172,14 @@ def test_killed_in_the_final_evaluation(write, nutshell, result, seed, monkeypat
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_marks_it_as_failed(signum, code, write, nutshell, seed, monkeypatch):
-    stock = ClassifyTrainer.training_step
+    stock = ClassifierTrainer.training_step
 
     def training_step(self, *args, **kwargs):
         if self.state.global_step == 1:
             os.kill(os.getpid(), signum)
         return stock(self, *args, **kwargs)
 
-    monkeypatch.setattr(ClassifyTrainer, "training_step", training_step)
+    monkeypatch.setattr(ClassifierTrainer, "training_step", training_step)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell ignores of what it starts with &
     assert nutshell("run", write(SMALL_YAML))[0] == code
@@ -223,10 +191,10 @@ def test_a_signal_marks_it_as_failed(signum, code, write, nutshell, seed, monkey
 def test_what_was_generated_is_a_table(write, nutshell, tmp_path):
     assert nutshell("run", write(PROMPTS_YAML, "generate/prompts.yaml"))[0] == 0
     seed = tmp_path / "outputs" / "generate" / "prompts" / "seed-13"
-    found = table(seed, "samples")
+    content = table(seed, "samples")
     rows = [json.loads(line) for line in (seed / "samples.jsonl").read_text().splitlines()]
-    assert {"prompt", "sample", "continuation", "tokens", "mean_nats", "ended"} <= set(found["columns"])
-    assert found["data"] == [[row[name] for name in found["columns"]] for row in rows]
+    assert {"prompt", "sample", "continuation", "tokens", "mean_nats", "ended"} <= set(content["columns"])
+    assert content["data"] == [[row[name] for name in content["columns"]] for row in rows]
     assert records(seed, "run")[0]["job_type"] == "generate" and exit_codes(seed) == [0]
 
 
@@ -240,17 +208,24 @@ def test_the_most_confident_errors_are_a_table(tracker, folder):
     launch.begin(RESOLVED, {"commit": None}, [])
     for row in HISTORY:
         launch.log({key: value for key, value in row.items() if key != "step"}, row["step"])
-    launch.finish(RESULTS)
-    found = table(folder, "errors")
-    assert found["columns"] == ["index", "label", "predicted", "probability", "text 1", "text 2"]
-    assert [row[0] for row in found["data"]] == list(range(50)) and found["data"][0][4] == "one 0"
+    launch.finish(*OUTCOME)
+    content = table(folder, "errors")
+    assert content["columns"] == ["index", "label", "predicted", "probability", "text 1", "text 2"]
+    assert [row[0] for row in content["data"]] == list(range(50)) and content["data"][0][4] == "one 0"
     assert history(folder) == named(HISTORY)
     for artifact in records(folder, "artifact"):
         for entry in artifact["manifest"]["contents"]:
             assert Path(entry["local_path"]).is_relative_to(folder) and Path(entry["local_path"]).exists()
     last = summary(folder)
-    assert (last["accuracy"], last["f1"], last["accuracy/reference"]) == (1 / 3, 0.1 + 0.2, "above")
+    assert (last["accuracy"], last["accuracy/reference"]) == (0.9, "above")
     assert set(records(folder, "run")[0]["tags"]) == {"finetune", "mrpc", "model", "bf16"}
+
+
+def test_a_band_of_another_part_is_not_tracked(tracker, folder):
+    launch = tracker()
+    launch.begin(RESOLVED, {}, [])
+    launch.finish(*runs.outcome(runs.classified(band_part="validation")))
+    assert [key for key in summary(folder) if "reference" in key] == []
 
 
 def test_a_disabled_one_does_nothing(tracker, folder, write, nutshell, monkeypatch):
@@ -259,7 +234,7 @@ def test_a_disabled_one_does_nothing(tracker, folder, write, nutshell, monkeypat
     launch.begin(RESOLVED, {}, HISTORY)
     launch.log({"loss": 1.0}, 3)
     launch.fail(1)
-    launch.finish(RESULTS)
+    launch.finish(*OUTCOME)
     assert not (folder / "wandb").exists()
 
 
@@ -296,13 +271,13 @@ def test_on_line_only_what_is_new_is_logged(tracker, folder, monkeypatch):
     launch.begin(RESOLVED, {}, HISTORY[:1])
     for row in HISTORY[1:]:
         launch.log({key: value for key, value in row.items() if key != "step"}, row["step"])
-    launch.finish(RESULTS)
-    assert run.rows == [(2, named(HISTORY)[2])] and run.code == 0 and run.summary["accuracy"] == 1 / 3
+    launch.finish(*OUTCOME)
+    assert run.rows == [(2, named(HISTORY)[2])] and run.code == 0 and run.summary["accuracy"] == 0.9
     assert (opened["id"], opened["resume"], opened["mode"]) == ("name", "allow", "online")
     assert [path.name for path in (folder / "wandb").iterdir()] == ["run_id.json"]
 
 
-def test_a_server_that_fails_at_the_start(tracker, folder, monkeypatch, said):
+def test_a_server_that_fails_at_the_start(tracker, folder, monkeypatch, log):
     stock = wandb.init
 
     def init(mode, **words):
@@ -313,11 +288,11 @@ def test_a_server_that_fails_at_the_start(tracker, folder, monkeypatch, said):
     monkeypatch.setattr(wandb, "init", init)
     launch = tracker("online")
     launch.begin(RESOLVED, {}, HISTORY)
-    launch.finish(RESULTS)
-    assert history(folder) == named(HISTORY) and "CommError: no; tracking off line" in said.text
+    launch.finish(*OUTCOME)
+    assert history(folder) == named(HISTORY) and "CommError: no; tracking off line" in log.text
 
 
-def test_an_upload_that_does_not_end(tracker, monkeypatch, said):
+def test_an_upload_that_does_not_end(tracker, monkeypatch, log):
     run = Run(".")
 
     def finish(_):
@@ -327,8 +302,8 @@ def test_an_upload_that_does_not_end(tracker, monkeypatch, said):
     monkeypatch.setattr(wandb, "init", lambda **_: run)
     launch = tracker("online")
     launch.begin(RESOLVED, {}, [])
-    launch.finish(RESULTS)
-    assert "wandb sync --include-online" in said.text
+    launch.finish(*OUTCOME)
+    assert "wandb sync --include-online" in log.text
 
 
 def fails(*_, **__):
@@ -342,25 +317,25 @@ def test_a_run_without_wandb_at_all(write, nutshell, result, monkeypatch):
 
 
 @pytest.mark.parametrize(("place", "times"), [("log", 2), ("finish", 1)])
-def test_what_goes_wrong_in_wandb_is_a_warning(place, times, tracker, monkeypatch, said):
+def test_what_goes_wrong_in_wandb_is_a_warning(place, times, tracker, monkeypatch, log):
     monkeypatch.setattr(wandb.Run, place, fails)
     launch = tracker()
     launch.begin(RESOLVED, {}, [])
     for row in HISTORY:
         launch.log({key: value for key, value in row.items() if key != "step"}, row["step"])
-    launch.finish(RESULTS)
-    assert said.text.count("wandb is broken") == times
+    launch.finish(*OUTCOME)
+    assert log.text.count("wandb is broken") == times
 
 
-def test_files_that_are_damaged_are_a_warning(tracker, folder, said):
+def test_files_that_are_damaged_are_a_warning(tracker, folder, log):
     launch = tracker()
     launch.begin(RESOLVED, {}, [])
     (folder / "errors.jsonl").write_text("{")
-    launch.finish(RESULTS)
-    assert "not tracked to its end: JSONDecodeError" in said.text
+    launch.finish(*OUTCOME)
+    assert "not tracked to its end: JSONDecodeError" in log.text
 
 
-def test_a_server_that_hangs_after_the_start(tracker, folder, monkeypatch, said):
+def test_a_server_that_hangs_after_the_start(tracker, folder, monkeypatch, log):
     """It costs the limit once; from then on the launch is off line."""
     stock, opened = wandb.init, []
 
@@ -368,14 +343,14 @@ def test_a_server_that_hangs_after_the_start(tracker, folder, monkeypatch, said)
         opened.append(mode)
         return Run(folder) if mode == "online" else stock(mode=mode, **words)
 
-    monkeypatch.setattr(tracking, "ARTIFACT_SECONDS", 0.2)
+    monkeypatch.setattr(trackers, "ARTIFACT_SECONDS", 0.2)
     monkeypatch.setattr(Run, "log_artifact", lambda *_: time.sleep(9))
     monkeypatch.setattr(wandb, "init", init)
     launch = tracker("online")
     began = time.monotonic()
     launch.begin(RESOLVED, {}, HISTORY)
-    assert time.monotonic() - began < 5 and "no answer within 0.2 s; tracking off line" in said.text
-    launch.finish(RESULTS)
+    assert time.monotonic() - began < 5 and "no answer within 0.2 s; tracking off line" in log.text
+    launch.finish(*OUTCOME)
     assert launch.mode.now == "offline" and opened == ["online", "offline"] and history(folder) == named(HISTORY)
 
 
@@ -392,55 +367,55 @@ def test_the_process_that_writes_for_wandb_is_killed(tracker, folder):
 
 
 def test_modes(monkeypatch, tmp_path, capfd):
-    assert tracking.mode(True).now == "offline" and tracking.mode(False).now == "disabled"
+    assert modes.mode(True).now == "offline" and modes.mode(False).now == "disabled"
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert tracking.mode(True).now == "disabled"
+    assert modes.mode(True).now == "disabled"
     monkeypatch.setenv("WANDB_MODE", "offlien")
     with pytest.raises(UserError, match="WANDB_MODE: expected online, offline or disabled, not 'offlien'"):
-        tracking.mode(True)
+        modes.mode(True)
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("RANK", "1")
-    assert tracking.mode(True).now == "disabled"
+    assert modes.mode(True).now == "disabled"
     monkeypatch.delenv("RANK")
     monkeypatch.delenv("WANDB_API_KEY")
     wandb.teardown()
-    assert tracking.mode(True).now == "offline"
+    assert modes.mode(True).now == "offline"
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_unknown_mode_is_said_before_anything_starts(write, nutshell, tmp_path, monkeypatch):
+def test_an_unknown_mode_is_refused_before_anything_starts(write, nutshell, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offlien")
     code, _, err = nutshell("run", write(SMALL_YAML))
     assert code == 2 and "WANDB_MODE" in err and not (tmp_path / "outputs").exists()
 
 
 @pytest.mark.parametrize("netrc", [False, True])
-def test_a_key_but_no_network(netrc, monkeypatch, said):
+def test_a_key_but_no_network(netrc, monkeypatch, log):
     monkeypatch.delenv("WANDB_MODE")
     if netrc:
         Path(os.environ["NETRC"]).write_text(f"machine api.wandb.ai\n  login user\n  password {KEY}\n")
         monkeypatch.setenv("WANDB_BASE_URL", "https://api.wandb.ai")
         monkeypatch.delenv("WANDB_API_KEY")
-    monkeypatch.setattr(tracking, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(modes, "ANSWER_SECONDS", 0.2)
     waits = {"head": lambda *_, **__: time.sleep(9)}
     monkeypatch.setattr(requests, "head", waits["head"])
     began = time.monotonic()
-    assert tracking.mode(True).now == "offline" and time.monotonic() - began < 2
-    assert "does not answer; tracking off line" in said.text and KEY not in said.text
+    assert modes.mode(True).now == "offline" and time.monotonic() - began < 2
+    assert "does not answer; tracking off line" in log.text and KEY not in log.text
 
     def refused(*_, **__):
         raise requests.ConnectionError
 
     monkeypatch.setattr(requests, "head", refused)
-    assert tracking.mode(True).now == "offline"
+    assert modes.mode(True).now == "offline"
     monkeypatch.setattr(requests, "head", lambda *_, **__: None)
-    assert tracking.mode(True).now == "online"
+    assert modes.mode(True).now == "online"
 
 
-def test_a_key_of_no_key_s_shape(monkeypatch, said):
+def test_a_malformed_key(monkeypatch, log):
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.setenv("WANDB_API_KEY", "short")
-    assert tracking.mode(True).now == "offline" and "WANDB_API_KEY invalid" in said.text and "short" not in said.text
+    assert modes.mode(True).now == "offline" and "WANDB_API_KEY invalid" in log.text and "short" not in log.text
 
 
 @pytest.mark.slow
