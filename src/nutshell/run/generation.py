@@ -1,91 +1,88 @@
-"""Continuing prompts in batches, each text a function of model, prompt and seed alone."""
+"""Continues prompts in batches; each text is a function of model, prompt and seed alone."""
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase, TrainerCallback
 
-from nutshell.experiment import generation_keys
-from nutshell.machine.errors import UserError
-from nutshell.models import find as models
+from nutshell.machine.files import read_lines, write_lines
 from nutshell.models.language import CausalModel, Draw
+from nutshell.run.prompts import Request
+from nutshell.run.trainer.exact import ExactTrainer
 
-NOTHING = -100  # stands behind a continuation's last token
-
-
-@dataclass(frozen=True)
-class Request:
-    """One continuation to be made.
-
-    Attributes:
-        prompt: Its text.
-        ids: Its tokens, at least one.
-        sample: Which of the prompt's samples this is, from 0; None for the greedy one.
-    """
-
-    prompt: str
-    ids: list[int]
-    sample: int | None
+NOTHING = -100  # after a continuation's last token
+PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def requests(
-    prompts: Sequence[str],
-    tokenizer,
-    config: dict[str, Any],
-    generation: dict[str, Any],
-    samples: int = 1,
-    greedy: bool = False,
-) -> list[Request]:
-    """Every continuation that is to be made, prompt by prompt, the greedy one first.
+class GenerateTrainer(ExactTrainer):
+    """Trainer whose prediction is a continuation: a batch holds the places of its requests.
 
     Args:
-        prompts: The texts.
-        tokenizer: A tokenizers.Tokenizer.
-        config: The model's config.json: its context, its vocabulary and the token that an empty prompt becomes.
-        generation: Keys of GenerationConfig; without do_sample there is one continuation of a prompt.
-        samples: How many samples of each prompt.
-        greedy: Whether the greedy continuation is wanted beside them.
-
-    Raises:
-        UserError: If a prompt is empty and there is no start token, or does not fit into the context, or a token id
-            is none of the model's.
+        model: In fp32.
+        args: The run's; its precision is that of the weights too, since nothing is trained and autocast would cast them
+            again for every token.
+        requests: The continuations, by place.
+        generation: Keys of GenerationConfig.
+        tokenizer: The model's.
     """
-    new_tokens, context = generation["max_new_tokens"], models.context(config)
-    vocab = config.get("vocab_size", 50257)
-    for key in ("bad_words_ids", "suppress_tokens", "begin_suppress_tokens"):
-        ids = [token for entry in generation.get(key, []) for token in (entry if isinstance(entry, list) else [entry])]
-        if ids and max(ids) >= vocab:
-            raise UserError(f"generation.{key}: {max(ids)} is no token; the model's are 0 to {vocab - 1}")
-    found = []
-    for number, prompt in enumerate(prompts, 1):
-        said = f"prompt {number} ({prompt[:40]!r}{'...' * (len(prompt) > 40)})"
-        try:
-            ids = tokenizer.encode(prompt, add_special_tokens=False).ids or [config.get("bos_token_id")]
-        except TypeError:
-            raise UserError(f"{said}: is not valid Unicode") from None
-        if ids == [None]:
-            raise UserError(f"{said}: is empty, and the model has no start token to begin a text with")
-        if context is not None and len(ids) > context:
-            raise UserError(
-                f"{said}: has {len(ids)} tokens, {len(ids) - context} more than the {context} positions of the model"
-            )
-        if context is not None and len(ids) + new_tokens > context:
-            raise UserError(
-                f"generation.max_new_tokens: {new_tokens} after the {len(ids)} tokens of {said} do not fit into the "
-                f"{context} positions of the model; at most {context - len(ids)}"
-            )
-        found += [Request(prompt, ids, sample) for sample in generation_keys.kinds(generation, samples, greedy)]
-    return found
+
+    predicting = "generating"
+
+    def __init__(self, model, args, requests: Sequence[Request], generation: dict[str, Any], tokenizer, callbacks):
+        super().__init__(
+            model.to(PRECISIONS[args.mixed_precision]),
+            args,
+            data_collator=lambda places: {"places": torch.tensor(places)},
+            processing_class=tokenizer,
+            callbacks=callbacks,
+        )
+        self.requests, self.generation = requests, generation
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """Tokens and nats, (batch, max_new_tokens), and (batch,) the requests' places."""
+        places = inputs["places"].to(self.args.device)
+        batch = [self.requests[place] for place in places.tolist()]
+        with torch.no_grad(), torch.autocast(self.args.device.type, enabled=False):  # the weights are cast already
+            unwrapped = self.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+            tokens, nats = extend(unwrapped, self.processing_class, batch, self.generation, self.args.seed)
+        return None, (tokens, nats), places
+
+
+class Samples(TrainerCallback):
+    """Continues the prompts of `samples:` at each evaluation and keeps the texts, with their step, in samples.jsonl."""
+
+    def __init__(self, requests: Sequence[Request], generation: dict[str, Any], tokenizer):
+        self.requests, self.generation, self.tokenizer = requests, generation, tokenizer
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Removes what an earlier launch wrote after the checkpoint that is resumed from."""
+        if state.is_world_process_zero:
+            file = Path(args.output_dir) / "samples.jsonl"
+            write_lines(file, [row for row in read_lines(file) if row["step"] <= state.global_step])
+
+    def on_evaluate(self, args, state, control, model=None, **kwargs):
+        """Continues every prompt on every process: where the model is divided among them, one cannot do it alone."""
+        file, training = Path(args.output_dir) / "samples.jsonl", model.training
+        model.eval()
+        tokens, nats = extend(model, self.tokenizer, self.requests, self.generation, args.seed)
+        model.train(training)
+        rows = [
+            {"step": state.global_step, **row(*one, self.tokenizer, self.generation)}
+            for one in zip(self.requests, tokens.tolist(), nats.tolist(), strict=True)
+        ]
+        if state.is_world_process_zero:
+            earlier = [row for row in read_lines(file) if row["step"] < state.global_step]  # one may be evaluated again
+            write_lines(file, earlier + rows)
 
 
 def extend(
     model: CausalModel,
     tokenizer: PreTrainedTokenizerBase,
-    asked: list[Request],
+    requests: Sequence[Request],
     generation: dict[str, Any],
     seed: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -97,43 +94,43 @@ def extend(
     Args:
         model: In evaluation mode; its config names the one token that ends a text.
         tokenizer: Its tokenizer.
-        asked: The batch.
+        requests: The batch.
         generation: Keys of GenerationConfig, max_new_tokens among them.
         seed: The run's seed.
 
     Returns:
         Tokens and what each costs in nats under the model itself (before temperature and the like), both
-        (batch, max_new_tokens), up to and without the end of text; NOTHING and 0 behind that.
+        (batch, max_new_tokens), up to and without the end of text; NOTHING and 0 after that.
     """
     device, new_tokens = model.device, generation["max_new_tokens"]
-    tokens = torch.full((len(asked), new_tokens), NOTHING, device=device)
-    nats = torch.zeros((len(asked), new_tokens), device=device)
-    for group in _in_groups(asked, generation):
-        tokens[group], nats[group] = _extend(model, tokenizer, [asked[at] for at in group], generation, seed)
+    tokens = torch.full((len(requests), new_tokens), NOTHING, device=device)
+    nats = torch.zeros((len(requests), new_tokens), device=device)
+    for group in _in_groups(requests, generation):
+        tokens[group], nats[group] = _extend(model, tokenizer, [requests[at] for at in group], generation, seed)
     return tokens, nats
 
 
-def _in_groups(asked: list[Request], generation: dict[str, Any]) -> list[list[int]]:
+def _in_groups(requests: Sequence[Request], generation: dict[str, Any]) -> list[list[int]]:
     """The places of a batch that may be continued together: greedy ones apart from samples, and prompts of different
     lengths apart where the padding would count as text (no_repeat_ngram_size)."""
     apart = bool(generation.get("no_repeat_ngram_size"))
     groups: dict[Any, list[int]] = {}
-    for place, request in enumerate(asked):
+    for place, request in enumerate(requests):
         groups.setdefault((request.sample is None, len(request.ids) * apart), []).append(place)
     return list(groups.values())
 
 
-def _extend(model, tokenizer, asked: list[Request], generation: dict[str, Any], seed: int):
+def _extend(model, tokenizer, requests: Sequence[Request], generation: dict[str, Any], seed: int):
     """`extend` for requests that are all greedy or all samples."""
     new_tokens, end = generation["max_new_tokens"], model.config.eos_token_id
-    greedy = asked[0].sample is None
+    greedy = requests[0].sample is None
     config = GenerationConfig(
         **(_without_sampling(generation) if greedy else generation), pad_token_id=end, eos_token_id=end
     )
-    ids, mask = _left_padded([request.ids for request in asked], end, model.device)
+    ids, mask = _left_padded([request.ids for request in requests], end, model.device)
     draw = []
     if config.do_sample:
-        numbers = numpy.stack([_numbers(seed, request, new_tokens) for request in asked])
+        numbers = numpy.stack([_numbers(seed, request, new_tokens) for request in requests])
         draw = [Draw(torch.from_numpy(numbers), ids.shape[1])]
     out = model.generate(
         ids,
@@ -142,19 +139,19 @@ def _extend(model, tokenizer, asked: list[Request], generation: dict[str, Any], 
         logits_processor=draw,
         **({"tokenizer": tokenizer} if config.stop_strings else {}),
     )
-    made = out[:, ids.shape[1] :]
-    real = (made == end).cumsum(-1) == 0
+    new = out[:, ids.shape[1] :]
+    real = (new == end).cumsum(-1) == 0
     nats = model.token_nats(out, torch.cat([mask, real.to(mask)], -1))[:, ids.shape[1] - 1 :]
-    missing = (0, new_tokens - made.shape[1])
-    tokens = torch.nn.functional.pad(made.masked_fill(~real, NOTHING), missing, value=NOTHING)
+    missing = (0, new_tokens - new.shape[1])
+    tokens = torch.nn.functional.pad(new.masked_fill(~real, NOTHING), missing, value=NOTHING)
     return tokens, torch.nn.functional.pad(nats, missing)
 
 
 def row(
     request: Request, tokens: Sequence[int], nats: Sequence[float], tokenizer, generation: dict[str, Any]
 ) -> dict[str, Any]:
-    """A continuation as samples.jsonl has it: the prompt apart, special tokens gone, `sample` None if it is greedy,
-    `pieces` what its tokens spell, each with its nats."""
+    """A continuation as a row of samples.jsonl: the prompt is separate, special tokens are left out, `sample` is None
+    if it is greedy, `pieces` are the texts of its tokens, each with its nats."""
     kept = [int(token) for token in tokens if token != NOTHING]
     text = tokenizer.decode(kept, skip_special_tokens=True)
     stopped = any(stop in text for stop in generation.get("stop_strings", []))
@@ -170,7 +167,7 @@ def row(
 
 
 def _pieces(tokens: list[int], nats: Sequence[float], tokenizer) -> list[tuple[str, float]]:
-    """What each token spells and costs; tokens that are one character only together are one piece, with their mean."""
+    """The text and nats of each token; tokens that spell one character only together are one piece, with their mean."""
     pieces, first = [], 0
     for end in range(1, len(tokens) + 1):
         text = tokenizer.decode(tokens[first:end], skip_special_tokens=True)

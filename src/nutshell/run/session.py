@@ -1,40 +1,77 @@
-"""One training from its start or a checkpoint to its end, and how fast it went."""
+"""One training from its start or a checkpoint to its end: its arguments, how it ends, and how fast it went."""
 
+import logging
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+import torch
 from transformers import TrainerState, TrainingArguments
 
+from nutshell.bits.metrics import Metric
+from nutshell.bits.units import Units
+from nutshell.experiment.blocks import Experiment
 from nutshell.machine import checkpoints, interruption
-from nutshell.machine.errors import UserError
-from nutshell.run.trainer import ExactTrainer
+from nutshell.machine.errors import UserError, plural
+from nutshell.report.results.result import Data, EvaluatedOn, Pass, Training
+from nutshell.run.trainer.exact import ExactTrainer
+
+logger = logging.getLogger("nutshell")
 
 
-class Training:
-    """A training that begins, goes on, or turns out to have been killed after its last step.
+def arguments(experiment: Experiment, seed: int, folder: Path) -> TrainingArguments:
+    """The TrainingArguments of one seed: the experiment's `training:` block as it is, and what the launch settles.
+
+    Raises:
+        UserError: If transformers refuses a value.
+    """
+    # Trainer would push while it trains, without the figures and the card: it gets no key of the Hub.
+    stated = {key: value for key, value in experiment.arguments.items() if "hub" not in key}
+    try:
+        args = TrainingArguments(
+            output_dir=str(folder),
+            seed=seed,
+            report_to="none",
+            use_cpu=not torch.accelerator.is_available(),
+            disable_tqdm=not sys.stderr.isatty(),
+            logging_nan_inf_filter=False,  # it hides that training diverges, and waits for the device at every batch
+            use_cache=True,  # or Trainer writes into the saved config that no cache is used to generate with it
+            ddp_find_unused_parameters=False,  # every trained parameter is used; searching costs a pass per step
+            **stated,
+        )
+    except (ValueError, TypeError, ImportError) as error:
+        raise UserError(f"training: {error}") from None
+    if args.n_gpu > 1:
+        logger.warning("one of %d GPUs is used; all: accelerate launch --num_processes %d", args.n_gpu, args.n_gpu)
+        args._n_gpu = 1  # or Trainer wraps the model in DataParallel, which multiplies the batch
+    return args
+
+
+class Session:
+    """A training that starts, resumes, or is already finished.
 
     Args:
-        resume: The checkpoint to go on from, or None.
-        best: Whether the best checkpoint's weights are to be measured, and not the last.
+        resume: The checkpoint to resume from, or None.
+        args: The run's.
 
     Attributes:
-        finished: The checkpoint whose weights are to be measured, if training had already come to its end.
+        finished: The checkpoint whose weights are to be measured, if training is already finished.
     """
 
-    def __init__(self, resume: Path | None, best: bool):
+    def __init__(self, resume: Path | None, args: TrainingArguments):
         self.resume, self.seconds, self.finished = resume, 0.0, None
-        done = checkpoints.state(resume) if resume else None
-        self.before = done["global_step"] if done else 0
+        state = checkpoints.state(resume) if resume else None
+        self.steps_before = state["global_step"] if state else 0
         self.still_to_do = checkpoints.still_to_do(resume) if resume else []
-        if done and done["global_step"] >= done["max_steps"]:  # Trainer itself would take one step too many
-            chosen = done["best_model_checkpoint"] if best and not self.still_to_do else None
-            self.finished = resume.with_name(Path(chosen or resume).name)
+        if state and state["global_step"] >= state["max_steps"]:  # Trainer itself would take one step too many
+            best = state["best_model_checkpoint"] if args.load_best_model_at_end and not self.still_to_do else None
+            self.finished = resume.with_name(Path(best or resume).name)
 
     def run(self, trainer: ExactTrainer) -> None:
         """Trains to the end.
 
         Raises:
-            UserError: If the optimizer cannot be made of these settings, or no best checkpoint was chosen.
+            UserError: If these settings make no optimizer, or no best checkpoint was chosen.
         """
         interruption.training(True)
         if self.finished:
@@ -73,65 +110,101 @@ class Training:
             raise UserError(f"training: optimizer or schedule cannot be made of these settings: {error}") from None
         self.seconds = trained.metrics["train_runtime"] - trainer.evaluation_seconds
 
-    def speed(self, trainer: ExactTrainer, examples: int, tokens: int) -> dict[str, Any]:
-        """Steps, epochs and tokens of the whole run; the rates are of this launch's steps, evaluation excluded,
-        saving included.
+    def speed(self, trainer: ExactTrainer, examples: int, tokens: int) -> Training:
+        """What was trained and how fast.
 
         Args:
             trainer: After `run`.
             examples, tokens: In one epoch, padding excluded.
         """
-        done, epochs = trainer.state.global_step, trainer.state.epoch or 0.0
-        share = (done - self.before) / done if done else 0.0
+        steps, epochs = trainer.state.global_step, trainer.state.epoch or 0.0
+        share = (steps - self.steps_before) / steps if steps else 0.0
+        rate = share * epochs / self.seconds if self.seconds > 0 else 0.0
         best = trainer.state.best_model_checkpoint
-        return {
-            "steps": done,
-            "global_batch_size": trainer.get_total_train_batch_size(trainer.args),
-            "per_device_train_batch_size": trainer.args.per_device_train_batch_size,
-            "gradient_accumulation_steps": trainer.args.gradient_accumulation_steps,
-            "epochs": epochs,
-            "tokens": round(epochs * tokens),
-            "resumed_from_step": self.before,
-            "seconds": self.seconds,
-            "examples_per_second": epochs * examples * share / self.seconds if share and self.seconds > 0 else None,
-            "tokens_per_second": epochs * tokens * share / self.seconds if share and self.seconds > 0 else None,
-            "best_checkpoint": Path(best).name if best else None,
-        }
+        return Training(
+            steps=steps,
+            global_batch_size=trainer.get_total_train_batch_size(trainer.args),
+            per_device_train_batch_size=trainer.args.per_device_train_batch_size,
+            gradient_accumulation_steps=trainer.args.gradient_accumulation_steps,
+            epochs=epochs,
+            tokens=round(epochs * tokens),
+            resumed_from_step=self.steps_before,
+            seconds=self.seconds,
+            examples_per_second=rate * examples or None,
+            tokens_per_second=rate * tokens or None,
+            best_checkpoint=Path(best).name if best else None,
+        )
 
 
-def evaluation_speed(result, examples: int, tokens: int) -> dict[str, Any]:
-    """How long the final pass took, and its rates.
+def validation(trainer: ExactTrainer, metrics: Sequence[Metric], parts) -> dict[str, float] | None:
+    """The figures on the validation part of the weights that were measured; None if they were not evaluated there, or
+    if that is the part that is reported: nothing can be chosen by it then without a look at the figure."""
+    if parts.reported_name == "validation":
+        return None
+    state = trainer.state
+    chosen = trainer.args.load_best_model_at_end and state.best_global_step
+    step = chosen or state.global_step
+    for entry in reversed(state.log_history):
+        if entry.get("step") == step and all(f"eval_{metric.name}" in entry for metric in metrics):
+            values = {metric.name: entry[f"eval_{metric.name}"] for metric in metrics}
+            return None if None in values.values() else values
+    return None
+
+
+def pass_of(result, examples: int, tokens: int) -> Pass:
+    """How fast the final pass was.
 
     Args:
-        result: What `Trainer.predict` gave.
+        result: What `Trainer.predict` returned.
         examples, tokens: In the part, padding excluded.
     """
     seconds = result.metrics["test_runtime"]
-    return {
-        "examples": examples,
-        "tokens": tokens,
-        "seconds": seconds,
-        "examples_per_second": examples / seconds,
-        "tokens_per_second": tokens / seconds,
-    }
+    rates = {"examples_per_second": examples / seconds, "tokens_per_second": tokens / seconds}
+    return Pass(examples=examples, tokens=tokens, seconds=seconds, **rates)
 
 
-def evaluated_on(parts, args: TrainingArguments, unit: str, trained: bool = True) -> dict[str, Any]:
-    """Which part of the data the figures are of, and whether it also chose the checkpoint.
+def evaluated_on(parts, args: TrainingArguments, units: Units, counted: str, trained: bool = True) -> EvaluatedOn:
+    """The part of the data that the figures are of, and whether it also chose the checkpoint.
 
     Args:
-        parts: Of labelled examples or of documents.
-        args: The run's arguments.
-        unit: What the part is counted in.
+        parts: Of the data.
+        args: The run's.
+        units: What the figures follow from.
+        counted: What the part's examples are called.
         trained: Whether anything was.
     """
-    chose = parts.reported == "validation" and args.load_best_model_at_end
+    chose = parts.reported_name == "validation" and args.load_best_model_at_end
     if chose:
         note = "which also chose the checkpoint: the figure is optimistic"
-    elif parts.reported == "validation":
-        note = "which stands in for a test part; it chose nothing"
+    elif parts.reported_name == "validation":
+        note = "which serves as test part; it chose nothing"
     else:
-        note = "touched once, after training" if trained else "measured without training"
-    count = len(getattr(parts, parts.reported))
-    text = f"{count:,} {unit} of the {parts.reported_as} part, {note}"
-    return {"part": parts.reported_as, "examples": count, "chose": chose, "text": text}
+        note = "used once, after training" if trained else "measured without training"
+    return EvaluatedOn(
+        part=parts.reported_as,
+        count=len(units),
+        units=units.kind,
+        sha256=parts.reported.digest(),
+        chose=chose,
+        text=f"{plural(len(parts.reported), counted)} of the {parts.reported_as} part, {note}",
+    )
+
+
+def data_of(parts, tokens: Mapping[str, int] | None = None) -> Data:
+    """What was read.
+
+    Args:
+        parts: Of the data.
+        tokens: In each part, if they are known.
+    """
+    return Data(
+        source=parts.source,
+        repository=parts.origin and parts.origin.repository,
+        config=parts.origin and parts.origin.folder,
+        revision=parts.origin and parts.origin.revision,
+        examples={name: len(part) for name, part in parts.by_name().items()},
+        bytes={name: part.size_bytes for name, part in parts.by_name().items()},
+        tokens=dict(tokens or {}),
+        sha256={name: part.digest() for name, part in parts.by_name().items()},
+        notes=parts.notes,
+    )

@@ -4,89 +4,92 @@ import json
 import os
 import shutil
 
+import numpy
 import pytest
 import torch
 from filelock import FileLock
 from ruamel.yaml import YAML
 
+from nutshell.bits import intervals, units
+from nutshell.data import labelled
+from nutshell.data.datasets import LabelledData
 from nutshell.machine import checkpoints
-from nutshell.tasks.classify import ClassifyTrainer
+from nutshell.report.results.result import read_result
+from nutshell.run.trainer.classifier import ClassifierTrainer
 from tests.conftest import PROMPTS_YAML, SMALL_YAML, TEXT_YAML
+from tests.run.conftest import figures
 
 TRAINED = SMALL_YAML.replace(
     "max_steps: 2", "max_steps: 12, save_strategy: steps, save_steps: 4, train_sampling_strategy: group_by_length"
 ).replace("eval_strategy: epoch", "learning_rate: 1e-3, logging_steps: 1")
-
-
-def figures(result: dict) -> dict:
-    return {key: result[key] for key in ("metrics", "confusion_matrix", "evaluated_on", "labels", "data", "parameters")}
+TRAINED += "keep_checkpoints: true\n"
 
 
 def test_what_a_run_leaves_behind(write, nutshell, result, tmp_path):
-    code, out, err = nutshell("run", write(SMALL_YAML), "reference.source=a table", "reference.accuracy=[0.9,1]")
+    code, out, err = nutshell("run", write(SMALL_YAML), "reference={source: a table, part: test, accuracy: [0.9, 1]}")
     assert code == 0
-    for words in ("accuracy", "f1", "label_bits", "95 % interval", "0.9 to 1", "below", "test part, touched once"):
+    for words in ("accuracy", "f1", "label_bits", "95 % interval", "0.9 to 1", "below", "test part, used once"):
         assert words in out
     assert "step 2/2" in err and "{" not in err
     folder = tmp_path / "outputs" / "finetune" / "pairs" / "seed-13"
-    assert {"metrics.json", "experiment.yaml", "predictions.jsonl", "trainer_state.json", "model"} <= {
+    assert {"metrics.json", "experiment.yaml", "units.parquet", "errors.jsonl", "trainer_state.json", "model"} <= {
         file.name for file in folder.iterdir()
     }
-    found = result()
+    outcome = result()
     held = YAML(typ="safe").load(folder / "experiment.yaml")
     assert held.pop("launch") == {"processes": 1, "mixed_precision": "no"}
     assert held.pop("command").startswith("nutshell run ")
-    assert held.pop("read") == found["read"] and set(found["read"]) == {"model", "data"}
-    assert held == found["experiment"]
-    assert found["evaluated_on"]["part"] == "test" and not found["evaluated_on"]["chose"]
-    assert found["training"]["steps"] == 2 and found["training"]["examples_per_second"] > 0
-    provenance = found["provenance"]
+    assert held.pop("read") == outcome["read"] and set(outcome["read"]) == {"model", "data"}
+    assert held == outcome["experiment"]
+    assert outcome["evaluated_on"]["part"] == "test" and not outcome["evaluated_on"]["chose"]
+    assert outcome["training"]["steps"] == 2 and outcome["training"]["examples_per_second"] > 0
+    provenance = outcome["provenance"]
     assert (
         provenance["processes"] == 1 and provenance["mixed_precision"] == "no" and provenance["peak_memory_bytes"] > 1e8
     )
     assert provenance["packages"]["transformers"] and provenance["wall_seconds"] > 0
 
-    rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
-    assert [row["index"] for row in rows] == list(range(found["evaluated_on"]["examples"]))
-    right = sum(row["label"] == row["predicted"] for row in rows) / len(rows)
-    assert right == pytest.approx(found["metrics"]["accuracy"]["value"])
-    assert all(sum(row["probabilities"]) == pytest.approx(1) for row in rows)
-    assert sum(map(sum, found["confusion_matrix"])) == len(rows)
+    measured = units.read(folder)
+    columns = measured.columns
+    assert len(measured) == outcome["evaluated_on"]["count"] == 20 and outcome["evaluated_on"]["units"] == "examples"
+    right = (columns["label"] == columns["predicted"]).mean()
+    assert right == pytest.approx(outcome["metrics"]["accuracy"]["value"])
+    assert numpy.sum(columns["probabilities"], axis=1) == pytest.approx(1)
+    assert sum(map(sum, outcome["matrix"]["counts"])) == 20
+    assert read_result(folder).model_dump(mode="json") == outcome
 
 
-def test_predictions_stand_in_the_data_s_order(small, write, nutshell, tmp_path):
-    from nutshell.data import labelled as sources
-    from nutshell.experiment.blocks import LabelledData
-
+def test_units_are_in_the_data_s_order(small, write, nutshell, tmp_path):
     nutshell("run", write(TRAINED))  # with grouping, which in stock Trainer shuffles predictions
-    file = tmp_path / "outputs" / "finetune" / "pairs" / "seed-13" / "predictions.jsonl"
-    rows = [json.loads(line) for line in file.read_text().splitlines()]
-    assert [row["label"] for row in rows] == sources.load(
-        LabelledData(name="sample_pairs", path=str(small))
-    ).test.labels
+    columns = units.read(tmp_path / "outputs" / "finetune" / "pairs" / "seed-13").columns
+    part = labelled.load(LabelledData(name="sample_pairs", path=str(small))).test
+    assert columns["label"].tolist() == part.labels
+    errors = (tmp_path / "outputs/finetune/pairs/seed-13/errors.jsonl").read_text().splitlines()
+    for row in map(json.loads, errors):
+        assert tuple(row["texts"]) == part.texts[row["index"]] and columns["nats"][row["index"]] > 0
 
 
 def test_the_same_seed_twice_is_the_same_to_the_last_digit(write, nutshell, result, tmp_path):
-    file, found = write(TRAINED), []
+    file, outcomes = write(TRAINED), []
     for _ in range(2):
         assert nutshell("run", file, "--force")[0] == 0
-        found.append(figures(result()))
-    assert found[0] == found[1]
+        outcomes.append(figures(result()))
+    assert outcomes[0] == outcomes[1]
 
 
 def test_the_evaluation_batch_does_not_matter(write, nutshell, result):
-    found = []
+    outcomes = []
     for size in (1, 64):
         assert nutshell("run", write(TRAINED), f"training.per_device_eval_batch_size={size}", "--force")[0] == 0
-        found.append(result())
-    assert found[0]["confusion_matrix"] == found[1]["confusion_matrix"]
-    for name, entry in found[0]["metrics"].items():
-        assert entry["value"] == pytest.approx(found[1]["metrics"][name]["value"], rel=1e-6)
+        outcomes.append(result())
+    assert outcomes[0]["matrix"] == outcomes[1]["matrix"]
+    for name, entry in outcomes[0]["metrics"].items():
+        assert entry["value"] == pytest.approx(outcomes[1]["metrics"][name]["value"], rel=1e-6)
 
 
 def test_accumulation_gives_the_same_training(write, nutshell, tmp_path):
     """8 x 1 and 2 x 4 with length grouping: the same examples in the same steps, so the same losses and gradients."""
-    found = []
+    curves = []
     for batch, accumulation in ((8, 1), (2, 4)):
         words = [
             f"training.per_device_train_batch_size={batch}",
@@ -94,9 +97,9 @@ def test_accumulation_gives_the_same_training(write, nutshell, tmp_path):
         ]
         assert nutshell("run", write(TRAINED), *words, "model.dropout=0", "--force")[0] == 0
         state = json.loads((tmp_path / "outputs/finetune/pairs/seed-13/trainer_state.json").read_text())
-        found.append([(entry["loss"], entry["grad_norm"]) for entry in state["log_history"] if "loss" in entry])
-    assert len(found[0]) == 12
-    for one, other in zip(*found, strict=True):
+        curves.append([(entry["loss"], entry["grad_norm"]) for entry in state["log_history"] if "loss" in entry])
+    assert len(curves[0]) == 12
+    for one, other in zip(*curves, strict=True):
         assert one == pytest.approx(other, rel=1e-3)
 
 
@@ -114,9 +117,13 @@ def test_finished_seeds_are_not_run_again(write, nutshell, tmp_path):
 def test_another_experiment_is_refused_with_the_keys(write, nutshell, tmp_path):
     nutshell("run", write(SMALL_YAML))
     code, _, err = nutshell("run", write(SMALL_YAML), "training.learning_rate=1e-3", "data.max_tokens=32")
-    assert code == 2 and "data.max_tokens, training.learning_rate differ" in err and "--force" in err
     assert (
-        nutshell("run", write(SMALL_YAML), "reference.source=x", "reference.f1=[0,1]")[0] == 0
+        code == 2
+        and "data.max_tokens: 64 there, 32 here; training.learning_rate: not stated there, 0.001 here. " in err
+        and "--force" in err
+    )
+    assert (
+        nutshell("run", write(SMALL_YAML), "reference={source: x, part: test, f1: [0, 1]}")[0] == 0
     )  # a band is no part of it
     assert nutshell("run", write(SMALL_YAML), "training.learning_rate=1e-3", "--force")[0] == 0
 
@@ -146,8 +153,13 @@ def test_seeds_and_summary(write, nutshell, result, tmp_path):
     mean = sum(values) / 3
     deviation = (sum((value - mean) ** 2 for value in values) / 2) ** 0.5
     assert entry["mean"] == pytest.approx(mean) and entry["standard_deviation"] == pytest.approx(deviation)
-    half = 4.302653 * deviation / 3**0.5  # Student's t, 2 degrees of freedom, 97.5 %
-    assert entry["interval_95"] == pytest.approx([mean - half, mean + half])
+    half = 4.302653 * deviation / 3**0.5  # Student's t, 2 degrees of freedom, 97.5 %: over seeds alone
+    low, high = entry["interval_95"]
+    assert low < mean - half and mean + half < high and entry["over"] == "seeds and examples"
+    measured = [units.read(tmp_path / f"outputs/finetune/pairs/seed-{seed}") for seed in (1, 2, 3)]
+    metric = next(metric for metric in measured[0].metrics if metric.name == "label_bits")
+    columns = [metric.select(one.columns) for one in measured]
+    assert (low, high) == pytest.approx(intervals.over_seeds_and_units(columns, metric.statistic))
     nutshell("run", write(TRAINED), "--seed", 4)
     summary = json.loads((tmp_path / "outputs" / "finetune" / "pairs" / "summary.json").read_text())
     assert summary["seeds"] == [1, 2, 3, 4]
@@ -159,14 +171,14 @@ class Stopped(Exception):
 
 def stop_at(step: int, monkeypatch):
     """Training ends without a word before a step, as when its process is killed."""
-    stock = ClassifyTrainer.training_step
+    stock = ClassifierTrainer.training_step
 
     def training_step(self, *args, **kwargs):
         if self.state.global_step == step:
             raise Stopped
         return stock(self, *args, **kwargs)
 
-    monkeypatch.setattr(ClassifyTrainer, "training_step", training_step)
+    monkeypatch.setattr(ClassifierTrainer, "training_step", training_step)
 
 
 @pytest.mark.parametrize("torn", [False, True])
@@ -187,7 +199,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(torn, write, nutshell, 
         state = newest / "trainer_state.json"
         state.unlink()
     code, _, err = nutshell("run", file)
-    assert code == 0 and f"resuming from checkpoint-{4 if torn else 8}" in err
+    assert code == 0 and f"resumes from checkpoint-{4 if torn else 8}" in err
     assert ("checkpoint-8: files are missing or cut short" in err) == torn
     assert figures(result()) == figures(whole)
     assert (seed / "model" / "model.safetensors").read_bytes() == weights
@@ -207,7 +219,7 @@ def test_killed_in_the_final_evaluation(best, write, nutshell, result, tmp_path,
     def predict(*_):
         raise Stopped
 
-    monkeypatch.setattr(ClassifyTrainer, "predict", predict)
+    monkeypatch.setattr(ClassifierTrainer, "predict", predict)
     with pytest.raises(Stopped):
         nutshell(*command)
     monkeypatch.undo()
@@ -218,7 +230,7 @@ def test_killed_in_the_final_evaluation(best, write, nutshell, result, tmp_path,
     assert (seed / "model" / "model.safetensors").read_bytes() == weights
 
 
-def test_a_run_goes_on_only_as_it_was_launched(write, nutshell, monkeypatch):
+def test_a_run_resumes_only_as_it_was_launched(write, nutshell, monkeypatch):
     stop_at(10, monkeypatch)
     with pytest.raises(Stopped):
         nutshell("run", write(TRAINED))
@@ -234,19 +246,26 @@ def test_held_out_of_mrpc_its_own_validation_part_is_named(write, nutshell, resu
         (tmp_path / f"{part}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     words = ["data.name=mrpc", f"data.path={tmp_path}", "data.validation_examples=4"]
     assert nutshell("run", write(SMALL_YAML), *words)[0] == 0
-    assert result()["evaluated_on"] == {
-        "part": "validation",
-        "examples": 4,
-        "chose": False,
-        "text": "4 examples of the validation part, touched once, after training",
-    }
+    about = result()["evaluated_on"]
+    assert about["part"] == "validation" and about["count"] == 4 and not about["chose"]
+    assert about["text"] == "4 examples of the validation part, used once, after training"
+    assert result()["validation"].keys() == result()["metrics"].keys()
+
+
+def test_a_validation_part_that_is_reported_is_no_second_figure(write, nutshell, result, tmp_path):
+    """The best of a group would be chosen by the figure that is reported, and called chosen without it."""
+    for part, rows in (("train", 12), ("dev", 4)):
+        lines = [{"sentence1": f"{part} {n}", "sentence2": "Other words.", "label": n % 2} for n in range(rows)]
+        (tmp_path / f"{part}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert nutshell("run", write(SMALL_YAML), "data.name=mrpc", f"data.path={tmp_path}")[0] == 0
+    assert result()["evaluated_on"]["part"] == "validation" and result()["validation"] is None
 
 
 def test_which_checkpoints_are_whole(write, nutshell, tmp_path):
     nutshell("run", write(TRAINED))
     seed = tmp_path / "outputs" / "finetune" / "pairs" / "seed-13"
     whole = checkpoints.newest(seed)
-    assert whole.name == "checkpoint-12" and all(map(checkpoints.is_whole, checkpoints.found(seed)))
+    assert whole.name == "checkpoint-12" and all(map(checkpoints.is_whole, checkpoints.all_of(seed)))
     names = {file.name for file in whole.iterdir()}
     assert names > {"model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"}
     for name in names:
@@ -274,7 +293,7 @@ def test_the_best_epoch_is_kept(write, nutshell, result):
     ).replace("eval_strategy: epoch", "eval_strategy: steps")
     assert nutshell("run", write(text))[0] == 0
     assert result()["training"]["best_checkpoint"] in {"checkpoint-2", "checkpoint-4", "checkpoint-6"}
-    assert result()["evaluated_on"]["text"].endswith("touched once, after training")
+    assert result()["evaluated_on"]["text"].endswith("used once, after training")
 
 
 def test_frozen_layers_do_not_move(tiny, write, nutshell, result, tmp_path):
@@ -307,6 +326,7 @@ def test_what_a_path_names_is_part_of_the_experiment(changed, causal, stories, w
     touched = folders[changed] / {"model": "config.json", "data": "00.txt", "prompts": "some.txt"}[changed]
     touched.write_text(touched.read_text() + "\n")
     code, _, err = nutshell("run", file)
-    assert code == 2 and f"holds another experiment; read.{changed} differ" in err
+    assert code == 2 and f"holds another experiment; the {changed} files have changed since" in err
     shutil.rmtree(folders[changed])  # its results stay
-    assert nutshell("run", file)[0] == 0
+    code, _, err = nutshell("run", file)
+    assert code == 0, err

@@ -7,10 +7,10 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from nutshell.bits.metrics import distinct, repetition
+from nutshell.bits.metrics import distinct_1, repetition_4
 from nutshell.experiment import generation_keys
 from nutshell.machine.files import read_lines
-from nutshell.models import find as models
+from nutshell.models import build
 from nutshell.models.language import Draw
 from tests.conftest import PROMPTS_YAML
 
@@ -38,19 +38,19 @@ def texts(rows: list[dict]) -> list:
 
 @ALL
 def test_the_same_texts_in_batches_of_1_4_and_16(name, run, causal):
-    found = [
+    batches = [
         run(SAMPLED, "greedy=true", f"model.name={causal[name]}", f"training.per_device_eval_batch_size={size}")
         for size in (1, 4, 16)
     ]
-    assert texts(found[0]) == texts(found[1]) == texts(found[2])
-    assert len(found[0]) == 16 and len({row["continuation"] for row in found[0]}) > 8
-    for one, other in zip(found[0], found[2], strict=True):
+    assert texts(batches[0]) == texts(batches[1]) == texts(batches[2])
+    assert len(batches[0]) == 16 and len({row["continuation"] for row in batches[0]}) > 8
+    for one, other in zip(batches[0], batches[2], strict=True):
         assert (one["mean_nats"] or 0) == pytest.approx(other["mean_nats"] or 0, rel=1e-4)
 
 
 @ALL
 def test_greedy_is_stock_greedy_one_by_one(name, run, causal):
-    model = models.load_causal(causal[name]).eval()
+    model = build.load(causal[name]).eval()
     rows = run(PROMPTS_YAML, f"model.name={causal[name]}")
     for row in rows:
         ids = torch.tensor([[*encode(row["prompt"])]])
@@ -68,7 +68,7 @@ def test_greedy_is_stock_greedy_one_by_one(name, run, causal):
 
 
 def encode(prompt: str) -> list[int]:
-    from nutshell.data import vocabularies
+    from nutshell.data.text import vocabularies
 
     return vocabularies.of_bytes().tokenizer.encode(prompt).ids or [256]
 
@@ -86,7 +86,7 @@ def test_a_text_depends_on_prompt_and_seed_and_not_on_its_neighbours(run, nutshe
 def test_what_is_left_behind(write, nutshell, result, tmp_path):
     code, out, err = nutshell("run", write(SAMPLED, f"{PLACE}.yaml"), "greedy=true")
     assert code == 0, err
-    found = result(PLACE)
+    outcome = result(PLACE)
     rows = [
         json.loads(line)
         for line in (tmp_path / "outputs" / PLACE / "seed-13" / "samples.jsonl")
@@ -95,11 +95,11 @@ def test_what_is_left_behind(write, nutshell, result, tmp_path):
     ]
     prompts = ["Once", "The cat sat on", "", "A long prompt of more words"]
     assert [(row["prompt"], row["sample"]) for row in rows] == [(p, s) for p in prompts for s in (None, 0, 1, 2)]
-    made = sum(row["tokens"] for row in rows)
-    assert found["generation"]["tokens"] == made and found["generation"]["tokens_per_second"] > 0
+    tokens = sum(row["tokens"] for row in rows)
+    assert outcome["evaluation"]["tokens"] == tokens and outcome["evaluation"]["tokens_per_second"] > 0
     nats = sum(row["mean_nats"] * row["tokens"] for row in rows if row["tokens"])
-    assert found["metrics"]["mean_nats"]["value"] == pytest.approx(nats / made, rel=1e-4)
-    assert set(found["metrics"]) == {"mean_nats", "distinct_1", "distinct_2", "repetition"}
+    assert outcome["metrics"]["mean_nats"]["value"] == pytest.approx(nats / tokens, rel=1e-4)
+    assert set(outcome["metrics"]) == {"mean_nats", "distinct_1", "distinct_2", "repetition"}
     assert "sample 3, 8 tokens" in out and "The cat sat on" in out and "16 continuations of 4 prompts" in out
     assert not any("<|endoftext|>" in row["continuation"] for row in rows)
     code, out, err = nutshell("run", tmp_path / "experiments" / f"{PLACE}.yaml", "greedy=true")
@@ -134,7 +134,7 @@ def test_prompts_from_a_file(run, tmp_path, nutshell, write):
 
 
 def test_a_text_is_cut_at_its_end(run, causal, tmp_path):
-    model = models.load_causal(causal["gpt2"])
+    model = build.load(causal["gpt2"])
     with torch.no_grad():
         model.transformer.ln_f.bias += 30 * model.transformer.wte.weight[256]  # ends nearly at once
     model.save_pretrained(tmp_path / "ends")
@@ -171,9 +171,9 @@ def test_a_text_is_cut_at_its_end(run, causal, tmp_path):
 )
 def test_every_key_of_sampling_works_in_any_batch(words, run):
     text = SAMPLED.replace("do_sample: true", f"do_sample: true, {words}")
-    found = [run(text, "greedy=true", f"training.per_device_eval_batch_size={size}") for size in (1, 16)]
-    assert texts(found[0]) == texts(found[1])
-    same = texts(found[0]) == texts(run(SAMPLED, "greedy=true"))
+    batches = [run(text, "greedy=true", f"training.per_device_eval_batch_size={size}") for size in (1, 16)]
+    assert texts(batches[0]) == texts(batches[1])
+    same = texts(batches[0]) == texts(run(SAMPLED, "greedy=true"))
     assert same == (
         words.split(":")[0] in ("remove_invalid_values", "renormalize_logits", "use_cache", "min_new_tokens")
     )
@@ -184,8 +184,8 @@ def test_every_key_of_sampling_works_in_any_batch(words, run):
 )
 def test_beams_work_in_any_batch(words, run):
     text = PROMPTS_YAML.replace("max_new_tokens: 8", f"max_new_tokens: 8, {words}")
-    found = [run(text, f"training.per_device_eval_batch_size={size}") for size in (1, 4)]
-    assert texts(found[0]) == texts(found[1]) != texts(run(PROMPTS_YAML))
+    batches = [run(text, f"training.per_device_eval_batch_size={size}") for size in (1, 4)]
+    assert texts(batches[0]) == texts(batches[1]) != texts(run(PROMPTS_YAML))
 
 
 def test_every_key_of_generation_config_is_either_taken_or_refused():
@@ -213,11 +213,11 @@ def test_a_draw_at_either_end_is_a_token_that_can_be():
 
 def test_repetition_is_measured_over_the_texts(run, result):
     rows = run(PROMPTS_YAML)
-    found = result(PLACE)["metrics"]
+    metrics = result(PLACE)["metrics"]
     ids = [encode(row["continuation"]) if row["tokens"] else [] for row in rows]
     if all("\ufffd" not in row["continuation"] for row in rows):
-        assert found["distinct_1"]["value"] == pytest.approx(distinct(ids, 1))
-        assert found["repetition"]["value"] == pytest.approx(repetition(ids))
+        assert metrics["distinct_1"]["value"] == pytest.approx(distinct_1(ids))
+        assert metrics["repetition"]["value"] == pytest.approx(repetition_4(ids))
 
 
 def test_show_counts_continuations(write, nutshell):

@@ -6,7 +6,10 @@ import re
 import pytest
 from ruamel.yaml import YAML
 
+from nutshell.machine import launch
+from nutshell.machine.errors import UserError
 from tests.conftest import SMALL_YAML
+from tests.run.conftest import STEPS
 
 
 @pytest.mark.parametrize("batch, accumulation, epochs", [(16, 1, 1), (16, 4, 2), (7, 3, 1), (64, 2, 0.5)])
@@ -53,17 +56,43 @@ def test_a_global_batch_is_split_for_the_launch(processes, split, write, nutshel
     assert re.search(f"per_device_train_batch_size: {at_once} +# of global_batch_size, by this launch", out)
 
 
-def test_weights_are_not_needed(tiny, write, nutshell, tmp_path):
-    for name in ("config.json", "tokenizer.json"):
-        (tmp_path / name).write_bytes((tiny / name).read_bytes())
-    assert nutshell("show", write(SMALL_YAML), f"model.name={tmp_path}")[0] == 0
-    settings = json.loads((tmp_path / "config.json").read_text())
-    assert settings["num_hidden_layers"] == 2
-    assert nutshell("show", write(SMALL_YAML), f"model.name={tmp_path}", "model.trainable=last_3")[0] == 2
+def test_config_and_layers_are_enough_to_refuse(tiny, write, nutshell):
+    assert json.loads((tiny / "config.json").read_text())["num_hidden_layers"] == 2
+    assert nutshell("show", write(SMALL_YAML), "model.trainable=last_3")[0] == 2
 
 
-def test_the_pinned_revision_is_shown_even_off_line(write, nutshell, tiny, monkeypatch):
+def test_the_pinned_revision_is_named_even_off_line(write, nutshell, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     code, out, err = nutshell("show", write(SMALL_YAML), "data.name=mrpc", "data.path=null")
-    assert code == 2 and "nyu-mll/glue" in err
-    assert re.search(r"revision: bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c +# default", out)
+    assert code == 2 and out == ""
+    assert "nyu-mll/glue at revision bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c" in err
+
+
+@pytest.mark.parametrize(
+    ("size", "processes", "tokens", "expected"),
+    [
+        (16, 1, 128, (16, 1)),
+        (16, 8, 128, (2, 1)),
+        (256, 1, 512, (16, 16)),
+        (6, 2, 4096, (1, 3)),
+        (5, 1, 99_999, (1, 5)),
+        (48, 2, 512, (12, 2)),
+    ],
+)
+def test_split(size, processes, tokens, expected):
+    at_once, accumulated = launch.split(size, processes, tokens)
+    assert (at_once, accumulated) == expected and at_once * accumulated * processes == size
+
+
+@pytest.mark.parametrize(("size", "processes", "near"), [(16, 3, "15 and 18"), (2, 8, ": 8")])
+def test_what_does_not_divide(size, processes, near):
+    with pytest.raises(UserError, match=f"{size} does not divide among {processes} processes.*{near}$"):
+        launch.split(size, processes, 128)
+
+
+def test_show_names_what_does_not_divide(write, nutshell, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    text = STEPS.replace(" per_device_train_batch_size: 4,", "") + "global_batch_size: 16\n"
+    code, _, err = nutshell("show", write(text))
+    assert code == 2 and "pairs.yaml: global_batch_size: 16 does not divide among 3 processes" in err
+    assert "15 and 18" in err

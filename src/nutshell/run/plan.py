@@ -1,0 +1,50 @@
+"""What an experiment will take, without training anything: the lines that `show` prints."""
+
+import math
+from typing import Any
+
+from nutshell.experiment import training_keys
+from nutshell.experiment.blocks import Experiment
+from nutshell.machine import launch
+from nutshell.machine.errors import plural
+
+
+def settings(experiment: Experiment) -> dict[str, Any]:
+    """The `training:` block for this launch, with the defaults of TrainingArguments."""
+    return training_keys.defaults() | experiment.arguments
+
+
+def trains(training: dict[str, Any]) -> bool:
+    """Whether the experiment trains at all."""
+    return training["max_steps"] > 0 or training["num_train_epochs"] > 0
+
+
+def evaluates(training: dict[str, Any]) -> bool:
+    """Whether training evaluates meanwhile, and so needs a validation part."""
+    return training["eval_strategy"] != "no" or training["eval_on_start"]
+
+
+def parts(parts, units: str) -> str:
+    """The line about a data set's parts."""
+    counts = ", ".join(f"{len(part):,} {name}" for name, part in parts.by_name().items())
+    return f"{units + ':':<9} {counts} ({parts.source}); the figure is of the {parts.reported_as} part"
+
+
+def steps(examples: int, training: dict[str, Any], unit: str) -> tuple[float, str]:
+    """Epochs, and the line about steps."""
+    at_once, accumulated = training["per_device_train_batch_size"], training["gradient_accumulation_steps"]
+    processes = launch.processes()
+    batch = at_once * processes
+    total = total_steps(examples, batch, training)
+    epochs = total / total_steps(examples, batch, training | {"max_steps": -1, "num_train_epochs": 1.0})
+    shares = f"{at_once} at once x {accumulated} accumulated x {plural(processes, 'process')}"
+    return epochs, f"steps:    {total:,}, each of {batch * accumulated} {unit}: {shares}"
+
+
+def total_steps(examples: int, batch: int, training: dict[str, Any]) -> int:
+    """Optimizer steps as Trainer counts them: an epoch's last, smaller batch and its last, smaller group of
+    accumulated batches are steps too."""
+    if training["max_steps"] > 0:
+        return training["max_steps"]
+    per_epoch = math.ceil(math.ceil(examples / batch) / training["gradient_accumulation_steps"])
+    return math.ceil(training["num_train_epochs"] * per_epoch)

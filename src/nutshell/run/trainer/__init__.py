@@ -1,0 +1,1 @@
+"""Trainer made exact, and what each kind of model adds to it."""
