@@ -14,11 +14,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models; two threads on a b
 
 import pytest
 
-from nutshell import cli
-from nutshell.models import find as models
+from nutshell.cli.main import main
+from nutshell.models.architectures import context, model_classes
+from nutshell.models.find import minilm
 
 ROOT = Path(__file__).parents[1]
-MINILM = models._minilm(weights=False)
+MINILM = minilm()
 TINY = {
     "model_type": "bert",
     "hidden_size": 32,
@@ -50,6 +51,13 @@ prompts: [Once, The cat sat on, "", A long prompt of more words]
 generation: {max_new_tokens: 8}
 """
 SMALL_YAML = PAIRS_YAML.replace("name: sample_pairs,", "name: sample_pairs, path: SMALL,")
+
+
+def text_part(texts):
+    """Documents as a part of a text."""
+    from nutshell.data.parts import Part
+
+    return Part([(text,) for text in texts])
 
 
 def one_step(model, examples, folder, batch: int, accumulation: int, data_collator=None):
@@ -98,7 +106,7 @@ def small(tmp_path_factory) -> Path:
     """The first few of the embedded sentence pairs, as a local copy."""
     folder = tmp_path_factory.mktemp("small")
     for part, rows in (("train", 48), ("validation", 12), ("test", 20)):
-        lines = (ROOT / f"src/nutshell/data/sample_pairs/{part}.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = (ROOT / f"src/nutshell/data/samples/pairs/{part}.jsonl").read_text(encoding="utf-8").splitlines()
         (folder / f"{part}.jsonl").write_text("\n".join(lines[:rows]), encoding="utf-8")
     return folder
 
@@ -108,7 +116,7 @@ def causal(tmp_path_factory) -> dict[str, Path]:
     """A checkpoint of each architecture of language models: random weights, 64 positions, bytes as tokens."""
     import torch
 
-    from nutshell.data import vocabularies
+    from nutshell.data.text import vocabularies
 
     vocabulary = vocabularies.of_bytes()
     sizes = {
@@ -117,13 +125,13 @@ def causal(tmp_path_factory) -> dict[str, Path]:
         "lstm": {"embedding_size": 16, "hidden_size": 32},
     }
     folders = {}
-    for name, model in models.model_classes().items():
+    for name, model in model_classes().items():
         ends = {"vocab_size": len(vocabulary), "bos_token_id": vocabulary.end_of_text, "initializer_range": 0.3}
         torch.manual_seed(0)
         made = model(model.config_class(**sizes[name], **ends, eos_token_id=vocabulary.end_of_text))
         folders[name] = tmp_path_factory.mktemp(name)
         made.save_pretrained(folders[name])
-        vocabularies.for_transformers(vocabulary, models.context(made.config.to_dict())).save_pretrained(folders[name])
+        vocabularies.for_transformers(vocabulary, context(made.config.to_dict())).save_pretrained(folders[name])
     return folders
 
 
@@ -172,7 +180,7 @@ def nutshell(tmp_path, capsys):
             words += ["--output", str(tmp_path / "outputs")]
         capsys.readouterr()
         try:
-            code = cli.main(words)
+            code = main(words)
         except SystemExit as stop:
             code = stop.code
         printed = capsys.readouterr()

@@ -2,6 +2,6 @@
 
 import sys
 
-from nutshell.cli import main
+from nutshell.cli.main import main
 
 sys.exit(main())

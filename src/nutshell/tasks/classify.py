@@ -1,183 +1,215 @@
-"""Fine-tuning a classifier through Trainer, and the one look at the test part at the end."""
+"""`task: classify`: fine-tunes a classifier, and looks at the test part once, at the end."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import datasets
 import numpy
-import torch
-from torch.nn.functional import cross_entropy
-from torch.utils.data import SequentialSampler
-from transformers import AutoTokenizer, DataCollatorWithPadding, TrainingArguments, set_seed
+from pydantic import Field
 
-from nutshell.bits import metrics
-from nutshell.data import labelled as sources
-from nutshell.data import tokens
-from nutshell.data.datasets import DATASETS
-from nutshell.experiment.blocks import Classify
+from nutshell.bits import baselines
+from nutshell.bits.metrics import Metric, agreement, f1, mean_bits
+from nutshell.bits.units import Units
+from nutshell.data import labelled, tokens
+from nutshell.data.datasets import DATASETS, LabelledData, problems
+from nutshell.experiment.blocks import Checkpoint, Reference, Trained
+from nutshell.experiment.checks import Blocks, Problem
 from nutshell.machine import progress
 from nutshell.machine.errors import UserError
 from nutshell.machine.files import write_lines
-from nutshell.models import classifier as bert
-from nutshell.models import find as models
-from nutshell.run.order import PADDING, LengthGroupedSampler
-from nutshell.run.record import Record
-from nutshell.run.session import Training, evaluated_on, evaluation_speed
-from nutshell.run.trainer import ExactTrainer
+from nutshell.models import headers
+from nutshell.models.find import files, find, read_config
+from nutshell.report.results.result import Histogram, Matrix, Measurement, Parameters
+from nutshell.run import plan as plans
+from nutshell.tasks.task import Card, Task, register
 
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            "accuracy", "share of examples", True, agreement, ("predicted", "label"), given=("label",), bounds=(0, 1)
+        ),
+        Metric("f1", "of the positive class", True, f1, ("predicted", "label"), given=("label",), bounds=(0, 1)),
+        Metric("label_bits", "bits per example", False, mean_bits, ("nats",), given=("label",)),
+    )
+}
+ARCHITECTURES = ("bert",)
 MOST_ERRORS = 50  # in errors.jsonl
 
 
-class ClassifyTrainer(ExactTrainer):
-    """Trainer with an order of examples that does not depend on the global random state, and with a loss that is the
-    mean over a step's examples, however they are split into batches and processes."""
+class Classifier(Checkpoint):
+    """`model:` which checkpoint, which of its parameters are trained, and with how much dropout."""
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, compute_loss_func=self.loss, **kwargs)
-
-    def loss(self, outputs, labels, num_items_in_batch=None):
-        """Nats, summed over this batch and divided by the step's number of examples."""
-        count = len(labels) if num_items_in_batch is None else num_items_in_batch
-        smoothing = self.args.label_smoothing_factor
-        return cross_entropy(outputs.logits, labels, reduction="sum", label_smoothing=smoothing) / count
-
-    def prediction_step(self, *args, **kwargs):
-        """Stock, but without a loss: stock's is a mean of batches' means, in which what fills the last batches up on
-        several processes counts; `compute_metrics` has the examples'."""
-        return None, *super().prediction_step(*args, **kwargs)[1:]
-
-    def ghost(self, row):
-        """Without a label."""
-        return {**row, "labels": PADDING}
-
-    def order(self):
-        """By length, if the experiment wants that."""
-        if self.args.train_sampling_strategy != "group_by_length":
-            return super().order()
-        per_step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return LengthGroupedSampler(self.train_dataset["length"][:], per_step, self.args.seed)
-
-    def _get_eval_sampler(self, eval_dataset):
-        # Stock grouping regroups evaluation too, so that predictions are not in the data's order.
-        return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
+    trainable: Annotated[str, Field(pattern=r"^(all|head|last_[1-9][0-9]*)$")] = "all"
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None  # of states and attention; None: the checkpoint's own
 
 
-def classify(experiment: Classify, args: TrainingArguments, resume: Path | None, record: Record) -> dict[str, Any]:
-    """Fine-tunes one seed and measures it.
+class ClassifyExperiment(Trained):
+    """What a file with `task: classify` may say."""
 
-    Args:
-        experiment: Whose `task` is classify.
-        args: Its `training:` block with one seed and the run's folder; predictions.jsonl and model/ land there.
-        resume: The checkpoint to go on from, or None.
-        record: Notes in the folder that the run has begun.
+    model: Classifier
+    data: LabelledData
+    reference: Reference.of(*METRICS) | None = None
 
-    Returns:
-        What metrics.json says of this run, but for provenance.
 
-    Raises:
-        UserError: Whatever is wrong with model, data or settings, said before any training; or that training
-            diverged, or chose no epoch where it should have.
-    """
-    training = Training(resume, args.load_best_model_at_end)
-    dataset = DATASETS[experiment.data.name]
-    names = list(dataset.directions)
-    checkpoint = models.find_classifier(experiment)
-    parts = sources.load(experiment.data, needs_validation=args.eval_strategy != "no" or args.eval_on_start)
-    with args.main_process_first(desc="tokenizing"):
-        tokenized = {
-            name: datasets.Dataset.from_file(str(tokens.tokenize(part, experiment.data, checkpoint)))
-            for name, part in parts.by_name().items()
+class Classify(Task):
+    """Fine-tunes a classifier on labelled texts."""
+
+    word = "classify"
+    asks = ClassifyExperiment
+    card = Card("text-classification", "AutoModelForSequenceClassification")
+
+    def checks(self, plain: Mapping[str, Any], blocks: Blocks) -> Iterator[Problem]:
+        yield from problems(blocks["data"], DATASETS)
+
+    def metrics(self, blocks: Blocks) -> tuple[Metric, ...]:
+        dataset = DATASETS.get(str(blocks["data"].get("name")))
+        return tuple(METRICS[name] for name in dataset.metrics) if dataset else ()
+
+    def reads(self, experiment: ClassifyExperiment) -> dict[str, Any]:
+        return {
+            "data": experiment.data.reads(labelled.files(experiment.data)),
+            "model": files(experiment.model.name, experiment.model.revision),
         }
-    # Longest first: little padding, and what does not fit into memory fails at once.
-    tokenized |= {name: _by_length(tokenized[name]) for name in tokenized if name != "train"}
-    set_seed(args.seed)  # the new head is drawn here
-    model = bert.load(
-        training.finished or checkpoint, dataset.labels, experiment.model.trainable, experiment.model.dropout
-    )
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
-    trainer = ClassifyTrainer(
-        model,
-        args,
-        data_collator=DataCollatorWithPadding(tokenizer),
-        train_dataset=tokenized["train"],
-        eval_dataset=tokenized.get("validation"),
-        processing_class=tokenizer,
-        compute_metrics=lambda result: _figures(names, *_classes(result)),
-        callbacks=[record],
-    )
-    progress.install(trainer)
-    training.run(trainer)
 
-    part = tokenized[parts.reported]
-    result = trainer.predict(part)
-    order = numpy.argsort(part["index"])
-    predicted, labels, nats = (column[order] for column in _classes(result))
-    folder = Path(args.output_dir)
-    trainer.save_model(str(folder / "model"))
-    trainer.save_state()  # trainer_state.json, with the log history
-    if trainer.is_world_process_zero():
-        rows = _predictions(result.predictions[order], predicted, labels)
-        write_lines(folder / "predictions.jsonl", rows)
-        write_lines(folder / "errors.jsonl", _errors(rows, getattr(parts, parts.reported)))
-    whole = numpy.array(tokenized["train"]["whole_length"])
-    values = metrics.classification(names, predicted, labels, nats)
-    ranges = metrics.intervals(names, predicted, labels, nats)
-    return {
-        "evaluated_on": evaluated_on(parts, args, "examples"),
-        "metrics": metrics.entries(values, ranges, dataset.directions),
-        "labels": list(dataset.labels),
-        "lengths": {
-            **metrics.lengths(whole, experiment.data.max_tokens),
-            "truncated": int((whole > experiment.data.max_tokens).sum()),
-        },
-        "confusion_matrix": metrics.confusion(predicted, labels, len(dataset.labels)),
-        "data": {
-            "source": parts.source,
-            "examples": {name: len(part) for name, part in parts.by_name().items()},
-            "sha256": {name: part.digest() for name, part in parts.by_name().items()},
-            "shared_with_train": parts.shared,
-        },
-        "parameters": {"all": model.num_parameters(), "trained": model.num_parameters(only_trainable=True)},
-        "evaluation": evaluation_speed(result, len(part), sum(part["length"])),
-        "training": training.speed(trainer, len(parts.train), sum(tokenized["train"]["length"])),
-    }
+    def check(self, experiment: ClassifyExperiment, weights: bool = False) -> None:
+        _find(experiment, weights)
+
+    def plan(self, experiment: ClassifyExperiment) -> list[str]:
+        training = plans.settings(experiment)
+        checkpoint = _find(experiment, weights=False)
+        parts = labelled.load(experiment.data, needs_validation=plans.evaluates(training))
+        epochs, steps = plans.steps(len(parts.train), training, "example")
+        train, exact = tokens.count(parts.train, experiment.data, checkpoint)
+        reported, also_exact = tokens.count(parts.reported, experiment.data, checkpoint)
+        about = "" if exact and also_exact else "about "  # from 300 examples of each part, if they are not in the cache
+        return [
+            plans.parts(parts, "example"),
+            steps,
+            f"tokens:   {about}{round(train * epochs):,} in training, {about}{reported:,} in the final pass",
+        ]
+
+    def run(self, experiment: ClassifyExperiment, args, resume: Path | None, record) -> Measurement:
+        import datasets
+        from transformers import AutoTokenizer, DataCollatorWithPadding, set_seed
+
+        from nutshell.models import classifier
+        from nutshell.run.session import Session, data_of, evaluated_on, pass_of, validation
+        from nutshell.run.trainer.classifier import ClassifierTrainer, answers
+        from nutshell.run.trainer.order import in_data_order, longest_first
+
+        session = Session(resume, args)
+        dataset = experiment.data.known
+        metrics = tuple(METRICS[name] for name in dataset.metrics)
+        checkpoint = _find(experiment)
+        progress.stage(f"reading {experiment.data.name}")
+        parts = labelled.load(experiment.data, needs_validation=args.eval_strategy != "no" or args.eval_on_start)
+        progress.stage("tokenizing")
+        with args.main_process_first(desc="tokenizing"):
+            tokenized = {
+                name: datasets.Dataset.from_file(str(tokens.tokenize(part, experiment.data, checkpoint)))
+                for name, part in parts.by_name().items()
+            }
+        # Longest first: little padding, and what does not fit into memory fails at once.
+        orders = {name: longest_first(part["length"]) for name, part in tokenized.items() if name != "train"}
+        progress.stage(f"loading the weights of {experiment.model.name}")
+        set_seed(args.seed)  # the new head is drawn here
+        model = classifier.load(
+            session.finished or checkpoint, dataset.labels, experiment.model.trainable, experiment.model.dropout
+        )
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
+        trainer = ClassifierTrainer(
+            model,
+            args,
+            data_collator=DataCollatorWithPadding(tokenizer),
+            train_dataset=tokenized["train"],
+            eval_dataset=tokenized["validation"].select(orders["validation"]) if "validation" in orders else None,
+            processing_class=tokenizer,
+            metrics=metrics,
+            callbacks=[record],
+        )
+        session.run(trainer)
+
+        order, part = orders[parts.reported_name], parts.reported
+        progress.stage(f"measuring the {parts.reported_as} part")
+        result = trainer.predict(tokenized[parts.reported_name].select(order))
+        progress.stage("computing figures and intervals")
+        columns = {name: in_data_order(column, order) for name, column in answers(result).items()}
+        units = Units("examples", metrics, columns)
+        figures = units.figures()
+        folder = Path(args.output_dir)
+        trainer.save_model(str(folder / "model"))
+        trainer.save_state()  # trainer_state.json, with the log history
+        if trainer.is_world_process_zero():
+            units.write(folder)
+            write_lines(folder / "errors.jsonl", _errors(columns, part.texts, dataset.labels))
+        train_labels = numpy.array(parts.train.labels)
+        train_tokens = sum(tokenized["train"]["length"])
+        return Measurement(
+            evaluated_on=evaluated_on(parts, args, units, "example"),
+            metrics=figures,
+            validation=validation(trainer, metrics, parts),
+            baseline=baselines.majority(metrics, train_labels, columns, dataset.labels),
+            notes=_notes(columns["predicted"], dataset.labels),
+            data=data_of(parts),
+            parameters=Parameters(all=model.num_parameters(), trained=model.num_parameters(only_trainable=True)),
+            evaluation=pass_of(result, len(part), sum(tokenized[parts.reported_name]["length"])),
+            training=session.speed(trainer, len(parts.train), train_tokens),
+            matrix=_confusion(columns, dataset.labels),
+            histogram=_lengths(numpy.array(tokenized["train"]["whole_length"]), experiment.data.max_tokens),
+        )
 
 
-def _figures(names, predicted, labels, nats) -> dict[str, float]:
-    """What is logged of an evaluation: the data set's metrics, and the loss in nats per example."""
-    return {**metrics.classification(names, predicted, labels, nats), "loss": float(nats.mean())}
+def _find(experiment: ClassifyExperiment, weights: bool = True) -> Path:
+    """The checkpoint, if it has the positions and layers that the experiment needs."""
+    model = experiment.model
+    folder = find(model.name, model.revision, ARCHITECTURES, weights)
+    config = {"max_position_embeddings": 512, "num_hidden_layers": 12, **read_config(folder)}  # transformers' own
+    positions, layers = config["max_position_embeddings"], config["num_hidden_layers"]
+    if experiment.data.max_tokens > positions:
+        raise UserError(
+            f"data.max_tokens: {experiment.data.max_tokens} is more than the {positions} positions of {model.name}"
+        )
+    if model.trainable.startswith("last_") and int(model.trainable.removeprefix("last_")) > layers:
+        raise UserError(f"model.trainable: {model.trainable}, but the model has {layers} layers")
+    tokens.special_tokens(tokens.load_tokenizer(folder)[0])
+    headers.check_classifier(folder, config, experiment.data.known.labels)
+    return folder
 
 
-def _by_length(part: datasets.Dataset) -> datasets.Dataset:
-    return part.select(numpy.argsort(-numpy.array(part["length"]), kind="stable"))
+def _notes(predicted: numpy.ndarray, labels: tuple[str, ...]) -> list[str]:
+    answers = numpy.unique(predicted)
+    return [f"the model gave one answer only, {labels[answers[0]]}"] if len(answers) == 1 else []
 
 
-def _classes(result) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
-    """Predicted classes, labels and nats of Trainer's (logits, labels)."""
-    logits, labels = torch.from_numpy(result.predictions).double(), torch.from_numpy(result.label_ids)
-    if not logits.isfinite().all():
-        raise UserError("training diverged: the model's logits are not finite; try a lower training.learning_rate")
-    return logits.argmax(-1).numpy(), labels.numpy(), bert.label_nats(logits, labels).numpy()
+def _confusion(columns: dict[str, numpy.ndarray], labels: tuple[str, ...]) -> Matrix:
+    cells = columns["label"] * len(labels) + columns["predicted"]
+    counts = numpy.bincount(cells, minlength=len(labels) ** 2).reshape(len(labels), len(labels))
+    return Matrix(title="Confusion matrix", labels=list(labels), counts=counts.tolist())
 
 
-def _predictions(logits: numpy.ndarray, predicted: numpy.ndarray, labels: numpy.ndarray) -> list[dict[str, Any]]:
-    """A row per example in the data's order: index, label, predicted label, probabilities."""
-    probabilities = torch.from_numpy(logits).double().softmax(-1).tolist()
-    return [
-        {"index": index, "label": int(label), "predicted": int(guess), "probabilities": shares}
-        for index, (label, guess, shares) in enumerate(zip(labels, predicted, probabilities, strict=True))
-    ]
+def _lengths(tokens: numpy.ndarray, limit: int) -> Histogram:
+    cut = int((tokens > limit).sum())
+    note = f"{cut:,} of {len(tokens):,} training examples are cut ({cut / len(tokens):.1%})"
+    return Histogram.of(tokens, "lengths, tokens", note, limit, "cut at")
 
 
-def _errors(rows: list[dict[str, Any]], part: sources.Part) -> list[dict[str, Any]]:
-    """The wrong ones of which it was surest, with their texts, the surest first."""
-    wrong = [row for row in rows if row["label"] != row["predicted"]]
-    wrong.sort(key=lambda row: -max(row["probabilities"]))
+def _errors(
+    columns: dict[str, numpy.ndarray], texts: list[tuple[str, ...]], labels: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    """The wrong answers of which the model was most confident, with their texts, the most confident first."""
+    confidence = columns["probabilities"].max(1)
+    wrong = numpy.flatnonzero(columns["label"] != columns["predicted"])
     return [
         {
-            **{key: row[key] for key in ("index", "label", "predicted")},
-            "probability": max(row["probabilities"]),
-            "texts": part.texts[row["index"]],
+            "index": int(row),
+            "label": labels[columns["label"][row]],
+            "predicted": labels[columns["predicted"][row]],
+            "probability": float(confidence[row]),
+            "texts": texts[row],
         }
-        for row in wrong[:MOST_ERRORS]
+        for row in wrong[numpy.argsort(-confidence[wrong], kind="stable")][:MOST_ERRORS]
     ]
+
+
+register(Classify())

@@ -1,112 +1,166 @@
-"""Continuing prompts through Trainer's predict path, so that accelerate's processes and precision apply."""
+"""`task: generate`: continues prompts through Trainer's predict path, so that accelerate's processes and precision
+apply."""
 
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoTokenizer, TrainingArguments
+from pydantic import BaseModel, field_validator
 
-from nutshell.bits import metrics
-from nutshell.data import documents, vocabularies
-from nutshell.experiment.blocks import Generate
+from nutshell.bits.metrics import Metric, distinct_1, distinct_2, ratio, repetition_4
+from nutshell.bits.units import Units
+from nutshell.data.text import documents, vocabularies
+from nutshell.experiment.blocks import Checkpoint, Experiment, Positive, Strict, Word
+from nutshell.experiment.checks import Blocks, Problem
 from nutshell.machine import progress
+from nutshell.machine.errors import plural
 from nutshell.machine.files import write_lines
-from nutshell.models import find as models
-from nutshell.run import generation
-from nutshell.run.record import Record
-from nutshell.run.trainer import ExactTrainer
+from nutshell.models import architectures, headers
+from nutshell.models.find import files, find, read_config
+from nutshell.report.results.result import Data, EvaluatedOn, Measurement, Parameters
+from nutshell.run.prompts import Request, requests
+from nutshell.tasks.task import Task, register
 
-PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-class GenerateTrainer(ExactTrainer):
-    """Trainer whose prediction is a continuation: what a batch holds is the places of its requests."""
-
-    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """Tokens and nats, (batch, max_new_tokens), and (batch,) the requests' places."""
-        places = inputs["places"].to(self.args.device)
-        asked = [self.asked[place] for place in places.tolist()]
-        with torch.no_grad(), torch.autocast(self.args.device.type, enabled=False):  # the weights are cast already
-            unwrapped = self.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-            tokens, nats = generation.extend(unwrapped, self.processing_class, asked, self.keys, self.args.seed)
-        return None, (tokens, nats), places
+METRICS = (
+    Metric("mean_nats", "nats per token", None, ratio, ("nats", "tokens"), resampled=False),
+    Metric("distinct_1", "share of tokens", True, distinct_1, ("ids",), resampled=False),
+    Metric("distinct_2", "share of token pairs", True, distinct_2, ("ids",), resampled=False),
+    Metric("repetition", "share of token 4-grams", False, repetition_4, ("ids",), resampled=False),
+)
 
 
-def generate(experiment: Generate, args: TrainingArguments, resume: Path | None, record: Record) -> dict[str, Any]:
-    """Continues every prompt with one seed.
+class Predicting(Strict):
+    """`training:` of generate, which trains nothing."""
 
-    Args:
-        experiment: Whose `task` is generate.
-        args: Batch size, seed and the run's folder; samples.jsonl lands there.
-        resume: None: nothing is trained.
-        record: Notes in the folder that the run has begun.
+    per_device_eval_batch_size: Positive = 8  # continuations in one batch
 
-    Returns:
-        What metrics.json says of this run, but for provenance.
 
-    Raises:
-        UserError: Whatever is wrong with the model, a prompt or the settings.
-    """
-    checkpoint = models.find(experiment.model, models.ARCHITECTURES)
+class GenerateExperiment(Experiment):
+    """What a file with `task: generate` may say."""
+
+    model: Checkpoint
+    prompts: list[str] | Word  # the texts, or a file with one on each line
+    samples_per_prompt: Positive = 1
+    greedy: bool = False  # next to the samples, each prompt's most likely continuation
+    generation: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+
+    @field_validator("prompts", mode="before")
+    @classmethod
+    def _check_prompts(cls, value: Any) -> Any:
+        texts = isinstance(value, list) and all(isinstance(text, str) for text in value)
+        if not texts and not (isinstance(value, str) and value):
+            raise ValueError("expected a list of texts, or the name of a file with one on each line")
+        return value
+
+    @staticmethod
+    def training_schema() -> type[BaseModel]:
+        return Predicting
+
+
+class Generate(Task):
+    """Continues prompts."""
+
+    word = "generate"
+    asks = GenerateExperiment
+
+    def checks(self, plain: Mapping[str, Any], blocks: Blocks) -> Iterator[Problem]:
+        generation, samples = blocks["generation"], plain.get("samples_per_prompt", 1)
+        if plain.get("prompts") == []:
+            yield ("prompts",), "prompts: the list is empty; state at least one"
+        if "max_new_tokens" not in generation:
+            yield ("generation",), "generation.max_new_tokens is missing: how far prompts are continued"
+        if not generation.get("do_sample"):
+            if isinstance(samples, int) and samples > 1:
+                yield (
+                    ("samples_per_prompt",),
+                    f"samples_per_prompt: without generation.do_sample a prompt's {samples} texts would be equal",
+                )
+            if plain.get("greedy") is True:
+                yield ("greedy",), "greedy: without generation.do_sample the continuations are greedy already"
+
+    def metrics(self, blocks: Blocks) -> tuple[Metric, ...]:
+        return METRICS
+
+    def reads(self, experiment: GenerateExperiment) -> dict[str, Any]:
+        file = Path(experiment.prompts).expanduser() if isinstance(experiment.prompts, str) else None
+        prompts = {"": [file]} if file and file.is_file() else {}
+        return {"model": files(experiment.model.name, experiment.model.revision), "prompts": prompts}
+
+    def check(self, experiment: GenerateExperiment, weights: bool = False) -> None:
+        _load(experiment, weights)
+
+    def plan(self, experiment: GenerateExperiment) -> list[str]:
+        _, prompts, continuations = _load(experiment, weights=False)
+        most = experiment.generation["max_new_tokens"]
+        return [f"prompts:  {len(prompts):,}, {len(continuations):,} continuations of at most {most:,} tokens"]
+
+    def run(self, experiment: GenerateExperiment, args, resume: Path | None, record) -> Measurement:
+        from transformers import AutoTokenizer
+
+        from nutshell.models import build
+        from nutshell.run import generation
+        from nutshell.run.session import pass_of
+        from nutshell.run.trainer.order import in_data_order, longest_first
+
+        checkpoint, prompts, continuations = _load(experiment)
+        progress.stage(f"loading the weights of {experiment.model.name}")
+        model = build.load(checkpoint)
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
+        trainer = generation.GenerateTrainer(model, args, continuations, experiment.generation, tokenizer, [record])
+        record.begin(args)
+        # Greedy ones apart, and by length, so that little is padded.
+        order = longest_first(
+            [len(one.ids) for one in continuations], [one.sample is not None for one in continuations]
+        )
+        progress.stage(f"generating {len(continuations):,} continuations")
+        result = trainer.predict(order.tolist())
+
+        tokens, nats = (in_data_order(column, order) for column in result.predictions)
+        rows = [
+            generation.row(*one, tokenizer, experiment.generation)
+            for one in zip(continuations, tokens, nats, strict=True)
+        ]
+        ids = [[int(token) for token in line if token != generation.NOTHING] for line in tokens]
+        columns = {"nats": nats.sum(1, dtype="float64"), "tokens": (tokens != generation.NOTHING).sum(1), "ids": ids}
+        units, folder = Units("continuations", METRICS, columns), Path(args.output_dir)
+        if trainer.is_world_process_zero():
+            units.write(folder)
+            write_lines(folder / "samples.jsonl", rows)
+        ended = sum(row["ended"] == "finished" for row in rows)
+        digest = hashlib.sha256(json.dumps(prompts).encode()).hexdigest()
+        counts = f"{plural(len(continuations), 'continuation')} of {plural(len(prompts), 'prompt')}, {ended} finished"
+        return Measurement(
+            evaluated_on=EvaluatedOn(
+                part="prompts",
+                count=len(continuations),
+                units=units.kind,
+                sha256=digest,
+                chose=False,
+                text=counts,
+            ),
+            metrics=units.figures(),
+            data=Data(
+                source="the experiment" if isinstance(experiment.prompts, list) else experiment.prompts,
+                examples={"prompts": len(prompts)},
+                sha256={"prompts": digest},
+            ),
+            parameters=Parameters(all=model.num_parameters(), trained=0),
+            evaluation=pass_of(result, len(continuations), int(columns["tokens"].sum())),
+        )
+
+
+def _load(experiment: GenerateExperiment, weights: bool = True) -> tuple[Path, list[str], list[Request]]:
+    """The checkpoint, the prompts, and their continuations."""
+    checkpoint = find(experiment.model.name, experiment.model.revision, architectures.CAUSAL, weights)
+    config = read_config(checkpoint)
+    tokenizer = vocabularies.of_checkpoint(checkpoint, config).tokenizer
+    headers.check_language_model(checkpoint, config)
     prompts = documents.read_prompts(experiment.prompts)
-    # Nothing is trained, so that in bf16 the weights are too: autocast would cast them anew for every token.
-    model = models.load_causal(checkpoint).to(PRECISIONS[args.mixed_precision])
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
-    keys = experiment.generation
-    asked = generation.requests(
-        prompts,
-        vocabularies.of_checkpoint(checkpoint, models.read_config(checkpoint)).tokenizer,
-        model.config.to_dict(),
-        keys,
-        experiment.samples_per_prompt,
-        experiment.greedy,
-    )
-    trainer = GenerateTrainer(
-        model,
-        args,
-        data_collator=lambda places: {"places": torch.tensor(places)},
-        processing_class=tokenizer,
-        callbacks=[record],
-    )
-    trainer.asked, trainer.keys = asked, keys
-    progress.install(trainer)
-    record.begin(args)
-    # Alike side by side: greedy ones together, then by length, so that little is padded.
-    order = sorted(range(len(asked)), key=lambda place: (asked[place].sample is not None, -len(asked[place].ids)))
-    result = trainer.predict(order)
+    samples, greedy = experiment.samples_per_prompt, experiment.greedy
+    return checkpoint, prompts, requests(prompts, tokenizer, config, experiment.generation, samples, greedy)
 
-    (tokens, nats), places = result.predictions, result.label_ids.tolist()
-    rows = {
-        place: generation.row(asked[place], tokens[at], nats[at], tokenizer, keys) for at, place in enumerate(places)
-    }
-    if trainer.is_world_process_zero():
-        write_lines(Path(args.output_dir) / "samples.jsonl", [rows[place] for place in range(len(asked))])
-    texts = [[int(token) for token in line if token != generation.NOTHING] for line in tokens]
-    made, seconds = sum(map(len, texts)), result.metrics["test_runtime"]
-    values = {
-        "mean_nats": float(nats.sum(dtype="float64")) / max(1, made),
-        "distinct_1": metrics.distinct(texts, 1),
-        "distinct_2": metrics.distinct(texts, 2),
-        "repetition": metrics.repetition(texts),
-    }
-    better = {"mean_nats": None, "distinct_1": True, "distinct_2": True, "repetition": False}
-    ended = sum(row["ended"] == "finished" for row in rows.values())
-    return {
-        "evaluated_on": {
-            "part": "prompts",
-            "examples": len(asked),
-            "chose": False,
-            "text": f"{len(asked)} continuations of {len(prompts)} prompts, {ended} of them finished",
-        },
-        "metrics": metrics.entries(values, {}, better),
-        "data": {
-            "source": "the experiment" if isinstance(experiment.prompts, list) else experiment.prompts,
-            "examples": {"prompts": len(prompts)},
-            "sha256": {"prompts": hashlib.sha256(json.dumps(prompts).encode()).hexdigest()},
-        },
-        "parameters": {"all": model.num_parameters(), "trained": 0},
-        "training": None,
-        "generation": {"tokens": made, "seconds": seconds, "tokens_per_second": made / seconds},
-    }
+
+register(Generate())

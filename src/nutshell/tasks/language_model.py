@@ -1,210 +1,293 @@
-"""Training or fine-tuning a language model through Trainer, and measuring it as a compressor of unseen text."""
+"""`task: language_model`: trains or fine-tunes a language model, and measures it as a compressor of unseen text."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy
-import torch
-from torch.nn.functional import pad
-from transformers import AutoTokenizer, TrainerCallback, TrainingArguments, set_seed
+from pydantic import BaseModel, Field, field_validator
 
-from nutshell.bits import baselines as compressors
-from nutshell.bits import metrics
-from nutshell.data import vocabularies
-from nutshell.data import windows as blocks
-from nutshell.data.prepared import Prepared, prepare, trains
-from nutshell.experiment.blocks import LanguageModel
-from nutshell.experiment.checks import CAUSAL_DIRECTIONS
+from nutshell.bits import baselines
+from nutshell.bits.metrics import Metric, bits_ratio, exponential_ratio
+from nutshell.bits.units import Units
+from nutshell.data.datasets import TEXTS, TextData, problems
+from nutshell.data.text import corpus as corpora
+from nutshell.data.text import documents, vocabularies, windows
+from nutshell.experiment.blocks import Commit, Positive, Reference, Strict, Trained, Word
+from nutshell.experiment.checks import Blocks, Problem
 from nutshell.machine import progress
-from nutshell.machine.errors import UserError
-from nutshell.machine.files import read_lines, write_lines
-from nutshell.models import find as models
-from nutshell.run import generation
-from nutshell.run.order import PADDING, TextCollator
-from nutshell.run.record import Record
-from nutshell.run.session import Training, evaluated_on, evaluation_speed
-from nutshell.run.trainer import ExactTrainer
+from nutshell.models import architectures
+from nutshell.models.find import files
+from nutshell.report.results.result import Histogram, Measurement, Parameters
+from nutshell.run import plan as plans
+from nutshell.run.prompts import Request, requests
+from nutshell.tasks.task import Card, Task, register
+
+METRICS = (
+    Metric("bits_per_byte", "bits per UTF-8 byte", False, bits_ratio, ("nats", "bytes"), given=("bytes",)),
+    Metric("perplexity", "per token", False, exponential_ratio, ("nats", "tokens"), given=("tokens",)),
+)
 
 
-class LanguageModelTrainer(ExactTrainer):
-    """Trainer that trains on every token of a window, and evaluates to what each token costs, not to a mean of
-    batches' means."""
+class Causal(Strict):
+    """`model:` a checkpoint with its tokenizer, or a new model and the tokenizer made for it."""
 
-    def ghost(self, row):
-        """Nothing of it is scored."""
-        return row[0], 0
+    name: Word | None = None
+    revision: Commit | None = None
+    config: dict[str, Any] | None = None
+    tokenizer: Literal["bytes", "bpe"] | None = None
+    vocab_size: Annotated[int, Field(ge=257)] | None = None  # of bpe: 256 bytes, the end of text, the merges
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Stock loss, but of rows whose last token is predicted and not fed, as in measuring: otherwise the context's
-        last position would never be trained."""
-        targets = inputs["labels"][:, 1:].contiguous()
-        inputs = {name: tensor[:, :-1] for name, tensor in inputs.items()} | {
-            "labels": targets,
-            "shift_labels": targets,
+    @field_validator("config", mode="before")
+    @classmethod
+    def _check_config(cls, value: Any) -> Any:
+        return value if value is None else architectures.check_config(value)
+
+
+class Evaluation(Strict):
+    """`evaluation:` how the final figure is measured."""
+
+    stride: Positive | None = None  # tokens; None: the block, windows that do not overlap
+
+
+class LanguageModelExperiment(Trained):
+    """What a file with `task: language_model` may say; num_train_epochs: 0 measures a checkpoint as it is."""
+
+    model: Causal
+    data: TextData
+    evaluation: Evaluation = Evaluation()
+    samples: list[Word] = []
+    generation: dict[str, Any] = {}
+    reference: Reference.of(*(metric.name for metric in METRICS)) | None = None
+
+    @property
+    def stride(self) -> int:
+        """Tokens from one window of the final figure to the next."""
+        return self.evaluation.stride or self.data.block_tokens
+
+    @staticmethod
+    def training_schema() -> type[BaseModel]:
+        from nutshell.experiment import training_keys
+
+        return training_keys.schema(untrained=True)
+
+    @classmethod
+    def blocks(cls, plain: dict[str, Any]) -> dict[tuple[str, ...], type[BaseModel]]:
+        blocks, model = super().blocks(plain), plain.get("model")
+        config = model.get("config") if isinstance(model, dict) else None
+        if isinstance(config, dict) and config.get("model_type") in architectures.CAUSAL:
+            blocks["model", "config"] = architectures.schema(config["model_type"])
+        return blocks
+
+
+class LanguageModel(Task):
+    """Trains on text, and measures what each token of unseen text costs."""
+
+    word = "language_model"
+    asks = LanguageModelExperiment
+    card = Card("text-generation", "AutoModelForCausalLM")
+
+    def checks(self, plain: Mapping[str, Any], blocks: Blocks) -> Iterator[Problem]:
+        yield from problems(blocks["data"], TEXTS)
+        yield from _model_checks(blocks["model"], blocks["training"])
+        yield from _text_checks(blocks["data"], blocks["training"], blocks["evaluation"])
+        yield from _sample_checks(plain, blocks["training"], blocks["generation"])
+
+    def metrics(self, blocks: Blocks) -> tuple[Metric, ...]:
+        return METRICS
+
+    def reads(self, experiment: LanguageModelExperiment) -> dict[str, Any]:
+        return {
+            "data": experiment.data.reads(documents.files(experiment.data)),
+            "model": files(experiment.model.name, experiment.model.revision),
         }
-        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
-    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """Nats (batch, tokens - 1), 0 where nothing is scored, and (batch,) how many tokens are."""
-        inputs = self._prepare_inputs(inputs)
-        scored = inputs.pop("labels")[:, 1:] != PADDING
-        with torch.no_grad(), self.compute_loss_context_manager():
-            nats = self.accelerator.unwrap_model(model).token_nats(**inputs)
-        nats = torch.where(scored, nats, 0.0)
-        return None, pad(nats, (0, self.eval_tokens - nats.shape[1])), scored.sum(-1)
+    def check(self, experiment: LanguageModelExperiment, weights: bool = False) -> None:
+        _, config, vocabulary = corpora.find_model(experiment.model, experiment.data, weights)
+        if vocabulary:
+            requests(experiment.samples, vocabulary.tokenizer, config, experiment.generation)
 
+    def plan(self, experiment: LanguageModelExperiment) -> list[str]:
+        training = plans.settings(experiment)
+        corpus = _load(experiment, weights=False)
+        _requests(experiment, corpus)
+        block_tokens, streams = experiment.data.block_tokens, corpus.streams
+        lines, train_tokens = [plans.parts(corpus.parts, "documents")], 0
+        if plans.trains(training):
+            blocks = windows.windows(streams["train"], block_tokens, block_tokens)
+            epochs, steps = plans.steps(len(blocks), training, f"blocks of {block_tokens} tokens")
+            train_tokens = round(epochs * len(streams["train"]))
+            lines.append(steps)
+        reported = streams[corpus.parts.reported_name]
+        final = windows.windows(reported, block_tokens, experiment.stride)
+        return [
+            *lines,
+            f"tokens:   {train_tokens:,} in training, {len(reported) - 1:,} measured in {len(final):,} windows; "
+            f"vocabulary of {len(corpus.vocabulary):,}",
+        ]
 
-def language_model(
-    experiment: LanguageModel, args: TrainingArguments, resume: Path | None, record: Record
-) -> dict[str, Any]:
-    """Trains one seed, unless no epoch is asked for, and measures it.
+    def run(self, experiment: LanguageModelExperiment, args, resume: Path | None, record) -> Measurement:
+        from nutshell.run.generation import Samples
+        from nutshell.run.session import Session, data_of, evaluated_on, pass_of, validation
+        from nutshell.run.trainer.language import LanguageModelTrainer
 
-    Args:
-        experiment: Whose `task` is language_model.
-        args: Its `training:` block with one seed and the run's folder; samples.jsonl and model/ land there.
-        resume: The checkpoint to go on from, or None.
-        record: Notes in the folder that the run has begun.
-
-    Returns:
-        What metrics.json says of this run, but for provenance.
-
-    Raises:
-        UserError: Whatever is wrong with model, text or settings, said before any training; or that training diverged.
-    """
-    training = Training(resume, args.load_best_model_at_end)
-    with args.main_process_first(desc="tokenizing"):
-        prepared = prepare(experiment)
-    parts, wanted = prepared.parts, experiment.data.block_tokens
-    stride = experiment.evaluation.stride or wanted
-    model, tokenizer = _model(experiment, prepared, training.finished, args.seed)
-    asked = []
-    if experiment.samples:
-        ends = model.config.to_dict()
-        asked = generation.requests(experiment.samples, prepared.vocabulary.tokenizer, ends, experiment.generation)
-    validation, trained = parts.validation, trains(experiment)
-    if not trained:
-        args.eval_strategy, args.load_best_model_at_end = "no", False
-    trainer = LanguageModelTrainer(
-        model,
-        args,
-        data_collator=TextCollator(prepared.vocabulary.end_of_text),
-        train_dataset=blocks.windows(prepared.streams["train"], wanted, wanted) if parts.train else None,
-        eval_dataset=blocks.windows(prepared.streams["validation"], wanted, wanted) if validation else None,
-        processing_class=tokenizer,
-        compute_metrics=lambda result: _figures(result, validation.size_bytes),
-        callbacks=[record, *([Samples(asked, experiment.generation, tokenizer)] if asked else [])],
-    )
-    trainer.eval_tokens = wanted
-    progress.install(trainer)
-    speed = None
-    if trained:
-        training.run(trainer)
-        speed = training.speed(trainer, len(trainer.train_dataset), len(prepared.streams["train"]))
-    else:
-        record.begin(args)
-
-    part = getattr(parts, parts.reported)
-    measured = blocks.windows(prepared.streams[parts.reported], wanted, stride)
-    trainer.compute_metrics = None  # those above are of the validation part
-    result = trainer.predict(measured)
-    values = _figures(result, part.size_bytes)
-    nats, tokens = metrics.by_block(result.predictions.sum(-1, dtype=numpy.float64), result.label_ids, wanted)
-    if tokens.sum() != len(prepared.streams[parts.reported]) - 1:
-        raise RuntimeError(
-            f"{tokens.sum()} tokens were scored, but the stream has {len(prepared.streams[parts.reported])}"
+        session, trained = Session(resume, args), plans.trains(plans.settings(experiment))
+        with args.main_process_first(desc="tokenizing"):
+            corpus = _load(experiment)
+        parts, streams, block_tokens = corpus.parts, corpus.streams, experiment.data.block_tokens
+        progress.stage("loading the model")
+        model, tokenizer = _model(experiment, corpus, session.finished, args.seed)
+        prompts = _requests(experiment, corpus)
+        if not trained:
+            args.eval_strategy, args.load_best_model_at_end = "no", False
+        trainer = LanguageModelTrainer(
+            model,
+            args,
+            padding=corpus.vocabulary.end_of_text,
+            train_dataset=windows.windows(streams["train"], block_tokens, block_tokens) if parts.train else None,
+            eval_dataset=windows.windows(streams["validation"], block_tokens, block_tokens)
+            if parts.validation
+            else None,
+            eval_bytes=parts.validation.size_bytes if parts.validation else None,
+            processing_class=tokenizer,
+            metrics=METRICS,
+            callbacks=[record, *([Samples(prompts, experiment.generation, tokenizer)] if prompts else [])],
         )
-    ranges = metrics.causal_intervals(nats, tokens, part.size_bytes)
-    if trainer.is_world_process_zero():
-        costs = measured.in_order(result.predictions)
-        if rows := blocks.stretches(part, prepared.vocabulary, measured.tokens, costs):
-            write_lines(Path(args.output_dir) / "stretches.jsonl", rows)
-    trainer.save_model(str(Path(args.output_dir) / "model"))
-    trainer.save_state()  # trainer_state.json, with the log history
-    return {
-        "evaluated_on": evaluated_on(parts, args, "documents", trained),
-        "intervals_over": "blocks",
-        "metrics": metrics.entries(values, ranges, CAUSAL_DIRECTIONS),
-        "measured": {
-            "nats": float(nats.sum()),
-            "tokens": int(tokens.sum()),
-            "bytes": part.size_bytes,
-            "windows": len(measured),
-            "block_tokens": wanted,
-            "stride": stride,
-        },
-        "compressors": compressors.bits_per_byte(part.texts) if trainer.is_world_process_zero() else None,
-        "data": {
-            "source": parts.source,
-            "examples": {name: len(part) for name, part in parts.by_name().items()},
-            "bytes": {name: part.size_bytes for name, part in parts.by_name().items()},
-            "tokens": {name: len(stream) for name, stream in prepared.streams.items()},
-            "sha256": {name: part.digest() for name, part in parts.by_name().items()},
-            "left_out": parts.dropped,
-        },
-        "vocabulary": {"tokens": len(prepared.vocabulary), "sha256": prepared.vocabulary.digest},
-        "parameters": {"all": model.num_parameters(), "trained": model.num_parameters(only_trainable=True) * trained},
-        "lengths": _lengths(prepared, wanted) if parts.train else None,
-        "evaluation": evaluation_speed(result, len(part), int(tokens.sum())),
-        "training": speed,
-    }
+        if trained:
+            session.run(trainer)
+        else:
+            record.begin(args)
+
+        part, stream = parts.reported, streams[parts.reported_name]
+        final = windows.windows(stream, block_tokens, experiment.stride)
+        progress.stage(f"measuring the {parts.reported_as} part")
+        result, costs = trainer.measure(final)
+        progress.stage("computing figures and intervals")
+        units = Units("stretches of text", METRICS, windows.stretches(part, corpus.vocabulary, stream, costs))
+        folder = Path(args.output_dir)
+        trainer.save_model(str(folder / "model"))
+        trainer.save_state()  # trainer_state.json, with the log history
+        if trainer.is_world_process_zero():
+            units.write(folder)
+        parameters = Parameters(all=model.num_parameters(), trained=model.num_parameters(only_trainable=True) * trained)
+        return Measurement(
+            evaluated_on=evaluated_on(parts, args, units, "document", trained),
+            metrics=units.figures(),
+            validation=validation(trainer, METRICS, parts) if trained else None,
+            baseline={"bits_per_byte": baselines.compressors(part.documents)}
+            if trainer.is_world_process_zero()
+            else {},
+            data=data_of(parts, {name: len(tokens) for name, tokens in streams.items()}),
+            parameters=parameters,
+            evaluation=pass_of(result, len(part), len(costs)),
+            training=session.speed(trainer, len(trainer.train_dataset), len(streams["train"])) if trained else None,
+            facts={
+                "nats measured": float(costs.sum(dtype=numpy.float64)),
+                "tokens measured": len(costs),
+                "bytes measured": part.size_bytes,
+                "windows": len(final),
+                "stride, tokens": experiment.stride,
+                "vocabulary, tokens": len(corpus.vocabulary),
+                "sha256 of the tokenizer": corpus.vocabulary.digest,
+            },
+            histogram=_lengths(streams["train"], corpus.vocabulary.end_of_text, block_tokens) if trained else None,
+        )
 
 
-def _model(experiment: LanguageModel, prepared: Prepared, finished: Path | None, seed: int):
+def _load(experiment: LanguageModelExperiment, weights: bool = True) -> corpora.Corpus:
+    training = plans.settings(experiment)
+    trains = plans.trains(training)
+    return corpora.load(experiment.model, experiment.data, trains, trains and plans.evaluates(training), weights)
+
+
+def _requests(experiment: LanguageModelExperiment, corpus: corpora.Corpus) -> list[Request]:
+    return requests(experiment.samples, corpus.vocabulary.tokenizer, corpus.config, experiment.generation)
+
+
+def _model(experiment: LanguageModelExperiment, corpus: corpora.Corpus, finished: Path | None, seed: int):
     """The model, from a checkpoint or drawn from the seed, and its tokenizer."""
-    if prepared.checkpoint:
-        tokenizer = AutoTokenizer.from_pretrained(prepared.checkpoint, trust_remote_code=False)
-        return models.load_causal(finished or prepared.checkpoint), tokenizer
-    keys = dict(experiment.model.config)
-    architecture, end = keys.pop("model_type"), prepared.vocabulary.end_of_text
-    tokenizer = vocabularies.for_transformers(prepared.vocabulary, models.context(experiment.model.config))
+    from transformers import AutoTokenizer
+
+    from nutshell.models import build
+
+    vocabulary = corpus.vocabulary
+    if corpus.checkpoint:
+        tokenizer = AutoTokenizer.from_pretrained(corpus.checkpoint, trust_remote_code=False)
+        return build.load(finished or corpus.checkpoint), tokenizer
+    tokenizer = vocabularies.for_transformers(vocabulary, architectures.context(corpus.config))
     if finished:
-        return models.load_causal(finished), tokenizer
-    set_seed(seed)  # the weights are drawn here
-    try:
-        config = models.config_classes()[architecture](
-            **keys, vocab_size=len(prepared.vocabulary), bos_token_id=end, eos_token_id=end
+        return build.load(finished), tokenizer
+    return build.create(experiment.model.config, len(vocabulary), vocabulary.end_of_text, seed), tokenizer
+
+
+def _lengths(stream: numpy.ndarray, end_of_text: int, block_tokens: int) -> Histogram:
+    """Of the training documents, each with its end of text."""
+    lengths = numpy.diff(numpy.flatnonzero(stream == end_of_text))
+    note = "training documents, joined and divided into blocks: nothing is cut"
+    return Histogram.of(lengths, "lengths, tokens", note, block_tokens, "block")
+
+
+def _model_checks(model: Mapping[str, Any], training: Mapping[str, Any]) -> Iterator[Problem]:
+    if ("name" in model) == ("config" in model):
+        yield ("model",), "model: state either name, a checkpoint, or config, a model to be trained from the start"
+    elif "name" in model:
+        for key in ("tokenizer", "vocab_size"):
+            if key in model:
+                yield ("model", key), f"model.{key}: a checkpoint comes with its own tokenizer; leave it out"
+    else:
+        if "revision" in model:
+            yield ("model", "revision"), "model.revision is a checkpoint's commit; a model of model.config has none"
+        if "tokenizer" not in model:
+            yield ("model",), "model.tokenizer is missing: bytes, or bpe with model.vocab_size"
+        if (model.get("tokenizer") == "bpe") != ("vocab_size" in model):
+            yield ("model",), "model.vocab_size is the size of a bpe to be trained: state both or neither"
+        steps = training.get("max_steps")
+        if training.get("num_train_epochs") == 0 and not (isinstance(steps, int) and steps > 0):
+            path = ("training", "num_train_epochs")
+            yield path, "training.num_train_epochs: 0 leaves a model of model.config untrained"
+
+
+def _text_checks(
+    data: Mapping[str, Any], training: Mapping[str, Any], evaluation: Mapping[str, Any]
+) -> Iterator[Problem]:
+    if data.get("name") == "text" and not data.get("path"):
+        yield ("data",), "data.path is missing: a text file, or a folder of them"
+    if data.get("name") == "sample_text" and data.get("path"):
+        yield ("data", "path"), "data.path: sample_text is embedded; a text of your own is data.name: text"
+    stride, block = evaluation.get("stride"), data.get("block_tokens", 128)
+    if isinstance(stride, int) and isinstance(block, int) and stride > block:
+        yield (
+            ("evaluation", "stride"),
+            f"evaluation.stride: {stride} would skip tokens between windows of data.block_tokens {block}",
         )
-        return models.model_classes()[architecture](config), tokenizer
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise UserError(f"model.config: no {architecture} can be made of it: {reason}") from None
+    if training.get("train_sampling_strategy") == "group_by_length":
+        yield (
+            ("training", "train_sampling_strategy"),
+            "training.train_sampling_strategy: blocks are of one length; random or sequential",
+        )
+    if training.get("label_smoothing_factor"):
+        yield (
+            ("training", "label_smoothing_factor"),
+            "training.label_smoothing_factor: Trainer would smooth a language model's labels without shifting them",
+        )
 
 
-def _lengths(prepared: Prepared, block_tokens: int) -> dict[str, Any]:
-    """Of the training documents, each with its end of text; none is cut."""
-    ends = numpy.flatnonzero(prepared.streams["train"] == prepared.vocabulary.end_of_text)
-    return metrics.lengths(numpy.diff(ends), block_tokens) | {"truncated": 0}
+def _sample_checks(
+    plain: Mapping[str, Any], training: Mapping[str, Any], generation: Mapping[str, Any]
+) -> Iterator[Problem]:
+    if generation and not plain.get("samples"):
+        yield ("generation",), "generation: continues the prompts of samples, but there are none"
+    if not plain.get("samples"):
+        return
+    if training.get("eval_strategy", "no") == "no":
+        yield ("samples",), "samples: are continued at each evaluation, but training.eval_strategy is no"
+    if training.get("num_train_epochs") == 0:
+        yield (
+            ("samples",),
+            "samples: are continued during training, but there is none; prompts of task: generate are not",
+        )
+    if "max_new_tokens" not in generation:
+        yield ("samples",), "generation.max_new_tokens is missing: how far samples are continued"
 
 
-def _figures(result, size_bytes: int) -> dict[str, float]:
-    """Loss, perplexity and bits per byte of Trainer's (nats, tokens)."""
-    if not numpy.isfinite(result.predictions).all():
-        raise UserError("a token's cost is not finite: training diverged; try a lower training.learning_rate")
-    return metrics.causal(result.predictions, int(result.label_ids.sum()), size_bytes)
-
-
-class Samples(TrainerCallback):
-    """Continues the prompts of `samples:` at each evaluation and keeps the texts, with their step, in samples.jsonl."""
-
-    def __init__(self, asked: list[generation.Request], keys: dict[str, Any], tokenizer):
-        self.asked, self.keys, self.tokenizer = asked, keys, tokenizer
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        """Drops what a run that is resumed had written after its checkpoint."""
-        if state.is_world_process_zero:
-            file = Path(args.output_dir) / "samples.jsonl"
-            write_lines(file, [row for row in read_lines(file) if row["step"] <= state.global_step])
-
-    def on_evaluate(self, args, state, control, model=None, **kwargs):
-        """Continues every prompt, on all processes alike: one whose model is divided among them cannot do it alone."""
-        file, rows = Path(args.output_dir) / "samples.jsonl", []
-        trained = model.training
-        model.eval()
-        tokens, nats = generation.extend(model, self.tokenizer, self.asked, self.keys, args.seed)
-        model.train(trained)
-        for request, ids, costs in zip(self.asked, tokens.tolist(), nats.tolist(), strict=True):
-            rows.append({"step": state.global_step, **generation.row(request, ids, costs, self.tokenizer, self.keys)})
-        if not state.is_world_process_zero:
-            return
-        earlier = [row for row in read_lines(file) if row["step"] < state.global_step]  # a resumed step says it again
-        write_lines(file, earlier + rows)
+register(LanguageModel())

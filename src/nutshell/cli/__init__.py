@@ -1,0 +1,1 @@
+"""The front door: the commands `nutshell run`, `show`, `report` and `compare`."""

@@ -1,0 +1,130 @@
+"""What the command line may say: the commands in their groups, their options, the seeds."""
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+COMMANDS = {
+    "run experiments": {
+        "run": "run every seed of each experiment that is not complete; resume what was interrupted",
+        "show": "what an experiment will do, without doing it: all defaults, examples, steps, tokens, results' folders",
+    },
+    "look at finished runs": {
+        "report": "one page of results, with curves, intervals, errors and samples; or its table alone",
+        "compare": "whether one experiment, or seed, beats others on the same examples",
+    },
+}
+EXAMPLES = """\
+examples:
+  nutshell run experiments/quickstart
+  nutshell run experiments/finetune/mrpc.yaml training.num_train_epochs=1 --seeds 1-5
+  nutshell show experiments/finetune/imdb.yaml data.max_tokens=256
+  nutshell report outputs/quickstart --open
+  nutshell compare outputs/finetune/mrpc outputs/finetune/mrpc_minilm
+  accelerate launch --config_file accelerate_config.yaml -m nutshell run experiments/finetune/mrpc.yaml
+
+nutshell COMMAND --help explains one command.
+"""
+MOST_SEEDS = 1000
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """The command line; files and overrides may be before, between and after the options."""
+    main = parser()
+    arguments, rest = main.parse_known_args(_with_joined_seeds(words))
+    if arguments.command is None and not arguments.version:
+        main.error("name a command")
+    if options := [word for word in rest if word.startswith("-")]:
+        arguments.error(f"unrecognized arguments: {' '.join(options)}")
+    if arguments.command in ("run", "show"):
+        arguments.words += rest
+    elif rest:
+        arguments.error(f"unrecognized arguments: {' '.join(rest)}")
+    return arguments
+
+
+def _with_joined_seeds(words: Sequence[str]) -> list[str]:
+    """`--seeds 1 2 3` as `--seeds=1,2,3`: argparse would take the files and overrides after them for seeds, too."""
+    joined: list[str] = []
+    for word in words:
+        if word == "--seeds":
+            joined.append("--seeds=")
+        elif joined and joined[-1].startswith("--seeds=") and re.fullmatch(r"-?[0-9][0-9,-]*", word):
+            joined[-1] += word if joined[-1] == "--seeds=" else f",{word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def _seeds(text: str) -> list[int]:
+    """The numbers that `1,2` and `1-5` stand for."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"([0-9]{1,10})(?:-([0-9]{1,10}))?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
+        if last < first:
+            reason = f"{part} is none of them" if part else "no number is given"
+            raise argparse.ArgumentTypeError(f"expected whole numbers from 0 on, as 1 2 3, 1,2,3 or 1-3; {reason}")
+        if last - first >= MOST_SEEDS:
+            raise argparse.ArgumentTypeError(f"{part} is more than {MOST_SEEDS:,} seeds")
+        seeds += range(first, last + 1)
+    return seeds
+
+
+def parser() -> argparse.ArgumentParser:
+    """The main parser with one for each command."""
+    lists = [
+        f"{title}:\n" + "".join(f"  {name:<9}{purpose}\n" for name, purpose in commands.items())
+        for title, commands in COMMANDS.items()
+    ]
+    main = argparse.ArgumentParser(
+        allow_abbrev=False,
+        prog="nutshell",
+        usage="nutshell [-h] [--version] COMMAND ...",
+        description="Small, exact experiments with BERT and GPT-2 on Hugging Face's Trainer: one YAML, one command.",
+        epilog="\n".join([*lists, EXAMPLES]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    main.add_argument("--version", action="store_true", help="print the version")
+    parsers = main.add_subparsers(dest="command", prog="nutshell", help=argparse.SUPPRESS)
+    every = {
+        name: parsers.add_parser(name, description=purpose, allow_abbrev=False)
+        for commands in COMMANDS.values()
+        for name, purpose in commands.items()
+    }
+    for name, command in every.items():
+        command.set_defaults(error=command.error)  # with this command's usage, not the main one's
+        if name in ("run", "show"):
+            _add_experiments(command)
+    run, report, compare = every["run"], every["report"], every["compare"]
+    run.add_argument("--force", action="store_true", help="discard what the seeds' folders hold")
+    run.add_argument("--no-track", action="store_true", help="do not track with Weights & Biases")
+    report.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="with runs in it; default: outputs")
+    report.add_argument("--output", type=Path, metavar="FILE", help="default: report.html; of a table: the terminal")
+    formats = ("html", "markdown", "csv", "json", "latex")
+    report.add_argument("--format", choices=formats, default="html", help="all but html: the table alone")
+    report.add_argument("--open", action="store_true", help="open the page in the browser")
+    compare.add_argument("first", type=Path, metavar="RUN", help="an experiment's folder, or a seed's")
+    compare.add_argument("others", nargs="+", type=Path, metavar="RUN", help="each is compared with the first")
+    return main
+
+
+def _add_experiments(command: argparse.ArgumentParser) -> None:
+    """The arguments of commands that take experiments."""
+    command.add_argument(
+        "words",
+        nargs="+",
+        metavar="EXPERIMENT|key=value",
+        help="experiment files, or folders of them; keys to be changed in all of them",
+    )
+    command.add_argument(
+        "--seeds",
+        type=_seeds,
+        action="extend",
+        default=[],
+        metavar="N",
+        help="such as 1 2 3 or 1-3, not the file's",
+    )
+    command.add_argument("--seed", type=_seeds, action="extend", dest="seeds", help=argparse.SUPPRESS)  # its old name
+    command.add_argument("--output", type=Path, default=Path("outputs"), metavar="DIR", help="root of all results")
