@@ -1,4 +1,4 @@
-"""The benchmark: its arithmetic, its table, and the script itself in its smallest size."""
+"""The benchmark: its arithmetic, its tables, and the script itself in its smallest size."""
 
 import json
 import os
@@ -7,9 +7,10 @@ import sys
 
 import arithmetic
 import pytest
+import tables
 import throughput
 
-from nutshell.report import tables as report
+from nutshell.report.tables import renewed
 from tests.conftest import ROOT
 
 SCRIPT = ROOT / "experiments" / "benchmarks" / "throughput.py"
@@ -31,18 +32,18 @@ def test_medians_and_ratios_of_neighbours():
     rates = ((10.0, 40.0), (5.0, 25.0), (20.0, 60.0))
     rows = [row("stock", turn, one) for turn, (one, _) in enumerate(rates)]
     rows += [row("nutshell", turn, other) for turn, (_, other) in enumerate(rates)]
-    found = arithmetic.summary("mrpc_train", rows)
-    assert found["sides"]["stock"]["examples_per_second"] == 10
-    assert found["sides"]["nutshell"]["examples_per_second"] == 40
-    assert found["ratios"] == {"nutshell": {"median": 4, "lowest": 3, "highest": 5}}  # not 40 / 10 of the medians
-    assert found["measurements"] == rows
+    total = arithmetic.summary("mrpc_train", rows)
+    assert total["sides"]["stock"]["examples_per_second"] == 10
+    assert total["sides"]["nutshell"]["examples_per_second"] == 40
+    assert total["ratios"] == {"nutshell": {"median": 4, "lowest": 3, "highest": 5}}  # not 40 / 10 of the medians
+    assert total["measurements"] == rows
 
 
 def test_a_failed_measurement_costs_its_pair_alone():
     failed = {"side": "nutshell", "alternation": 1, "precision": "bf16", "failed": "out of memory"}
     rows = [row("stock", 0, 10.0), row("nutshell", 0, 30.0), row("stock", 1, 20.0), failed]
-    found = arithmetic.summary("mrpc_train", rows)
-    assert found["ratios"]["nutshell"] == {"median": 3, "lowest": 3, "highest": 3}
+    total = arithmetic.summary("mrpc_train", rows)
+    assert total["ratios"]["nutshell"] == {"median": 3, "lowest": 3, "highest": 3}
     assert arithmetic.summary("mrpc_train", [failed])["ratios"] == {}
     assert arithmetic.summary("matmul", [failed]) == {"unit": None, "measurements": [failed]}
 
@@ -58,11 +59,12 @@ def test_padding_share():
     assert arithmetic.padding_share(30, 40) == 0.25
     assert arithmetic.padding_share(0, 0) is None
     batches = [(0.0, 2, 6, 10), (1.0, 1, 5, 5)]
-    found = arithmetic.figures(batches, 2.0, {})
-    assert found["padding_share"] == pytest.approx(1 - 11 / 15)
-    assert (found["examples"], found["tokens"], found["mean_tokens"]) == (3, 11, 11 / 3)
-    assert (found["examples_per_second"], found["tokens_per_second"]) == (1.5, 5.5)
-    assert arithmetic.figures(batches, 2.0, {"tokens_per_second": 7.0, "steps": 9})["tokens_per_second"] == 7.0
+    figures = arithmetic.figures(batches, {"seconds": 2.0})
+    assert figures["padding_share"] == pytest.approx(1 - 11 / 15)
+    assert (figures["examples"], figures["tokens"], figures["mean_tokens"]) == (3, 11, 11 / 3)
+    assert (figures["examples_per_second"], figures["tokens_per_second"]) == (1.5, 5.5)
+    recorded = arithmetic.figures(batches, {"seconds": 2.0, "tokens_per_second": 7.0, "steps": 9})
+    assert recorded["tokens_per_second"] == 7.0
 
 
 def test_positions_of_prompts():
@@ -74,8 +76,8 @@ def test_positions_of_prompts():
 def test_steady_rates_leave_out_the_start():
     """Batches of 4 examples and 20 tokens, one in advance: the first takes 100 s, every other 2 s."""
     moments = [0.0, 0.0, *(100.0 + 2 * step for step in range(10))]
-    found = arithmetic.steady([(moment, 4, 20, 20) for moment in moments])
-    assert found == {"steady_examples_per_second": 2.0, "steady_tokens_per_second": 10.0}
+    rates = arithmetic.steady([(moment, 4, 20, 20) for moment in moments])
+    assert rates == {"steady_examples_per_second": 2.0, "steady_tokens_per_second": 10.0}
     assert arithmetic.steady([(0.0, 4, 20, 20)] * 7) == {}
 
 
@@ -95,26 +97,33 @@ def test_a_run_of_some_workloads_replaces_those_alone():
 
 def test_losses_and_accuracy_are_summed_up():
     rows = [row("nutshell_fp32", 0, 1.0, losses=[1.0, 2.0]), row("nutshell", 0, 1.0, losses=[1.5, 2.25])]
-    found = arithmetic.summary("losses", rows)
-    assert found["losses"] == {"fp32": [1.0, 2.0], "bf16": [1.5, 2.25]}
-    assert (found["largest_difference"], found["mean_difference"]) == (0.5, 0.375)
+    total = arithmetic.summary("losses", rows)
+    assert total["losses"] == {"fp32": [1.0, 2.0], "bf16": [1.5, 2.25]}
+    assert (total["largest_difference"], total["mean_difference"]) == (0.5, 0.375)
     rows = [row("stock", 0, 1.0, accuracy=value, seed=seed) for seed, value in ((13, 0.5), (21, 0.75), (42, 1.0))]
     stock = arithmetic.summary("accuracy", rows)["sides"]["stock"]
     assert stock == {"mean": 0.75, "standard_deviation": 0.25, "by_seed": {"13": 0.5, "21": 0.75, "42": 1.0}}
 
 
 def test_the_speed_table(tmp_path):
-    assert report.speed(tmp_path).count("\n") == 1  # a head alone
+    assert tables.speed(tmp_path).count("\n") == 1  # a head alone
     compiled = {"side": "nutshell_compiled", "peak_gpu_memory_bytes": 2**29, "padding_share": None}
     rows = [row("stock", 0, 1234.5), row("nutshell", 0, 2469.0), row("nutshell", 0, 3703.5) | compiled]
     (tmp_path / "a-chip.json").write_text(json.dumps(content(*rows)))
     (tmp_path / "tried.json").write_text(json.dumps(content(*rows, quick=True)))
-    lines = report.speed(tmp_path).splitlines()[2:]
+    lines = tables.speed(tmp_path).splitlines()[2:]
     unit, ratio = "examples a second", "2.00 (2.00 to 2.00)"
     cells = f"`mrpc_train` | A chip | {unit} | 1,234 | 2,469 (bf16) | {ratio} | 50% / 50% | 1.00 GiB / 1.00 GiB |"
-    assert lines[0] == f"| {cells}  |"
+    assert lines[0] == f"| {cells}"  # and no column for MFU, which no row has
     assert len(lines) == 2 and "3,704 (bf16, compiled) | 3.00 (3.00 to 3.00) |  | 1.00 GiB / 0.50 GiB" in lines[1]
-    assert report.tables(tmp_path / "results")["speed"] == report.speed(tmp_path / "benchmarks" / "results")
+    assert tables.tables(tmp_path)["speed"] == tables.speed(tmp_path)
+
+
+def test_the_readme_has_the_tables_of_the_stored_measurements():
+    text = (ROOT / "experiments" / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    stored = tables.tables()
+    assert all(table in text for table in stored.values())
+    assert renewed(text, stored) == text, "run `make results`"
 
 
 def test_what_is_measured_where(monkeypatch):
@@ -123,7 +132,7 @@ def test_what_is_measured_where(monkeypatch):
     assert "losses" in throughput.chosen(None, True)
     assert throughput.sides("mrpc_train", False) == ("stock", "nutshell", "nutshell_fp32")
     assert throughput.sides("generation", False) == ("stock", "nutshell")
-    assert {*throughput.sides("mrpc_train", True)} == {"stock", *report.SIDES}
+    assert {*throughput.sides("mrpc_train", True)} == {"stock", *tables.SIDES}
     assert throughput.sides("growth", True) == ("nutshell",)
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
     monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "EAGER")
@@ -145,29 +154,29 @@ def test_the_script(tmp_path):
     done = bench("--quick", "--workloads", "mrpc_train", "--alternations", 1, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
     (file,) = tmp_path.glob("*.json")
-    found = json.loads(file.read_text(encoding="utf-8"))["workloads"]["mrpc_train"]
-    stock, ours, _ = found["measurements"]
+    total = json.loads(file.read_text(encoding="utf-8"))["workloads"]["mrpc_train"]
+    stock, ours, _ = total["measurements"]
     assert [stock["side"], ours["side"], stock["precision"], ours["precision"]] == ["stock", "nutshell", "no", "bf16"]
     assert (stock["examples"], stock["tokens"]) == (ours["examples"], ours["tokens"])  # the same examples
     assert 0 < ours["padding_share"] < stock["padding_share"] < 1
     for measured in (stock, ours):
         assert measured["examples_per_second"] == pytest.approx(32 / measured["seconds"])
         assert min(measured[key] for key in ("start_up_seconds", "flop_per_second", "peak_memory_bytes")) > 0
-    assert found["quick"] and found["ratios"]["nutshell"]["lowest"] > 0
+    assert total["quick"] and total["ratios"]["nutshell"]["lowest"] > 0
     assert "0 of 3 left" in done.stdout and "times as fast" in done.stdout
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
-        (["--workloads", "mrpc_trian"], "'mrpc_trian' is not known; did you mean mrpc_train?"),
+        (["--workloads", "mrpc_trian"], "'mrpc_trian' is not known; did you mean 'mrpc_train'?"),
         (["--alternations", "0"], "--alternations: expected at least 1, not 0"),
         (["--workloads", "mrpc_eval"], "MISSING/mrpc: no such folder"),
     ],
 )
-def test_mistakes_are_told(tmp_path, words, said):
+def test_mistakes_are_reported(tmp_path, words, message):
     done = bench(*words, "--output", tmp_path, NUTSHELL_DATA=str(tmp_path / "MISSING"))
     assert done.returncode == 2
-    assert said in done.stderr and "Traceback" not in done.stderr
+    assert message in done.stderr and "Traceback" not in done.stderr
     assert not list(tmp_path.glob("*.json"))

@@ -1,86 +1,129 @@
-"""README.md is true: its results are the stored ones, its files exist, its commands are accepted."""
+"""Every README is true: its tables are the stored results, its files exist, its commands are accepted."""
 
-import json
+import ast
 import re
+import runpy
 import shlex
 
-from nutshell import cli
-from nutshell.data import labelled as sources
+import pytest
+
+from nutshell.cli import arguments, main
+from nutshell.data import labelled
 from nutshell.experiment.load import load
-from nutshell.report.tables import cells, renewed, tables
+from nutshell.report import tables
+from nutshell.report.results.runs import NOT_THE_QUESTION
+from nutshell.report.results.summary import read_summaries
+from nutshell.tasks.task import tasks
 from tests.conftest import ROOT
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+BENCHMARKS = ROOT / "experiments" / "benchmarks"
 RESULTS = ROOT / "experiments" / "results"
+CHAPTERS = ("quickstart", "finetune", "language_model", "generate", "benchmarks", "hardware")
+READMES = tables.readmes(RESULTS)
+TEXTS = {file: file.read_text(encoding="utf-8") for file in READMES}
+FRONT = TEXTS[ROOT / "README.md"]
+EACH = pytest.mark.parametrize("file", READMES, ids=lambda file: str(file.relative_to(ROOT)))
 
 
-def test_the_results_table_is_the_stored_results():
-    assert renewed(README, tables(RESULTS)) == README, "run `make results`"
+def test_every_chapter_has_a_readme():
+    assert [chapter for chapter in READMES.values() if chapter] == sorted(CHAPTERS)
+    folders = {file.parent.name for file in (ROOT / "experiments").glob("*/*.yaml")}
+    assert folders <= set(CHAPTERS)
+
+
+def written(file) -> dict[str, str]:
+    """Every table that `make results` knows for a README, by name."""
+    chapter = tables.tables(RESULTS, READMES[file])
+    if READMES[file] != BENCHMARKS.name:
+        return chapter
+    return chapter | runpy.run_path(str(BENCHMARKS / "tables.py"))["tables"]()
+
+
+@EACH
+def test_its_tables_are_the_stored_results(file):
+    assert tables.renewed(TEXTS[file], written(file)) == TEXTS[file], "run `make results`"
+
+
+def test_every_table_and_every_stored_result_is_in_a_readme():
+    marks = {name for text in TEXTS.values() for name in re.findall(r"^<!-- (\w+): written by", text, re.M)}
+    assert marks == set(written(BENCHMARKS / "README.md"))
+    for file in RESULTS.rglob("*.json"):
+        chapter = ROOT / "experiments" / file.parent.name / "README.md"
+        assert f"`{file.parent.name}/{file.stem}`" in TEXTS[chapter]
 
 
 def test_stored_results_are_of_experiments_that_exist():
-    files = list(RESULTS.rglob("*.json"))
-    assert files
-    for file in files:
-        summary = json.loads(file.read_text(encoding="utf-8"))
-        experiment = load(ROOT / "experiments" / f"{summary['experiment']}.yaml")
-        assert file == RESULTS / f"{summary['experiment']}.json"
-        assert summary["seeds"] and set(summary["seeds"]) <= set(experiment.seeds)  # those that were run are named
-        stored, now = (
-            {key: value for key, value in tree.items() if key != "reference" and value is not None}
-            for tree in (summary["resolved"], experiment.resolved())
-        )
-        assert stored == now
-        assert all(re.fullmatch("[0-9a-f]{40}", commit) for commit in summary["commits"])  # and no changes beside it
-        if summary["data"]["source"] == "embedded in nutshell":
-            parts = sources.load(experiment.data).by_name()
-            assert summary["data"]["sha256"] == {name: part.digest() for name, part in parts.items()}
-
-
-def test_files_exist():
-    named = set(re.findall(r"\b(?:experiments|src|tests)/[\w./-]+\.\w+", README))
-    assert named and all((ROOT / name).exists() for name in named)
-
-
-def test_the_tree_is_the_tree():
-    block = README.split("```text")[1].split("```")[0]
-    root = None
-    for line in block.splitlines():
-        name = line.split()[0] if line.split() else ""
-        if not name:
-            continue
-        if not line.startswith(" "):
-            root = ROOT / name
-            assert root.exists(), name
-        else:
-            assert (root / name).exists(), name
-    modules = {file.name for file in (ROOT / "src/nutshell").iterdir() if not file.name.startswith("__")}
-    assert modules == {
-        name.strip("/")
-        for name in re.findall(r"^  ([\w./]+)", block.split("src/nutshell/")[1].split("\ntests")[0], re.M)
+    """Read through the class that wrote them, of the very settings that the file has now, on the very data."""
+    summaries = read_summaries(RESULTS)
+    assert {f"{one.experiment}.json" for one in summaries} == {
+        str(file.relative_to(RESULTS)) for file in RESULTS.rglob("*.json")
     }
+    for summary in summaries:
+        experiment = load(ROOT / "experiments" / f"{summary.experiment}.yaml", [], tasks())
+        assert summary.seeds and set(summary.seeds) <= set(experiment.seeds)  # those that were run are named
+        before, now = (
+            {key: value for key, value in tree.items() if key not in {*NOT_THE_QUESTION, "seeds"} and value is not None}
+            for tree in (summary.resolved, experiment.resolved())
+        )
+        assert before == now, summary.experiment
+        assert all(re.fullmatch("[0-9a-f]{40}", commit) for commit in summary.commits)  # and no changes in the tree
+        if summary.data.source == "embedded in nutshell":
+            parts = labelled.load(experiment.data).by_name()
+            assert summary.data.sha256 == {name: part.digest() for name, part in parts.items()}
+        assert summary.evaluated_on.sha256 in summary.data.sha256.values()
 
 
-def test_make_targets_exist():
+@EACH
+def test_files_exist(file):
+    names = set(re.findall(r"\b(?:experiments|src|tests)/[\w./-]*\w\.\w+", TEXTS[file]))
+    links = {link for link in re.findall(r"\]\(([^)\s#]+)", TEXTS[file]) if "://" not in link}
+    assert names or links
+    assert [name for name in names if not (ROOT / name).exists()] == []
+    assert [link for link in links if not (file.parent / link).exists()] == []
+
+
+@EACH
+def test_make_targets_exist(file):
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"\bmake ([a-z-]+)", README):
+    for target in re.findall(r"(?:^|`)make ([a-z-]+)", TEXTS[file], re.M):
         assert re.search(rf"^{target}:", makefile, re.M), target
 
 
-def test_commands_are_accepted():
-    """Every nutshell command of a code block parses, and its experiment loads with its overrides."""
-    commands = re.findall(r"^(?:\w+=\S+ )*(?:accelerate launch .*-m )?nutshell ((?:run|show) .*)$", README, re.M)
-    assert len(commands) >= 4
-    for command in commands:
-        if "my_file.yaml" in command:  # the reader's own
-            continue
-        arguments = cli._arguments(shlex.split(command.split("#")[0]))
-        assert cli._experiments(arguments)
+def commands(text: str) -> list[str]:
+    """What follows `nutshell` on each line of a text's shell blocks."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)
+    calls = re.compile(r"^(?:\w+=\S+ )*(?:accelerate launch .*-m )?(?:\.venv/bin/)?nutshell ((?!-)\S.*)$", re.M)
+    return [call.split(" #")[0].strip() for block in blocks for call in calls.findall(block)]
 
 
-def test_cells_say_where_a_value_lies():
-    entry = {"mean": 0.9, "standard_deviation": 0.01, "interval_95": [0.88, 0.92], "interval_is_over": "seeds"}
-    for band, verdict in (([0.8, 0.95], "inside"), ([0.91, 0.95], "below"), ([0.8, 0.85], "above")):
-        row = cells({"metrics": {"accuracy": entry}, "resolved": {"reference": {"accuracy": band}}})[0]
-        assert row == ("accuracy", "0.9000 ± 0.0100", "0.8800 to 0.9200 over seeds", f"{band[0]} to {band[1]}", verdict)
-    assert cells({"metrics": {"accuracy": entry}, "resolved": {"reference": None}})[0][3:] == ("", "")
+@EACH
+def test_commands_are_accepted(file):
+    """Every nutshell command of a shell block parses, and its experiments load with their overrides."""
+    calls = commands(TEXTS[file])
+    assert calls
+    for call in calls:
+        parsed = arguments.parse(shlex.split(call))
+        if call.split()[0] in ("run", "show") and "my_" not in call:  # those are the reader's own files
+            assert main._experiments(parsed), call
+
+
+def test_the_front_page_is_short():
+    assert 150 <= len(FRONT.splitlines()) <= 200
+
+
+def test_the_tree_is_the_tree():
+    block = FRONT.split("```text\n")[1].split("```")[0]
+    names = [line.split()[0] for line in block.splitlines() if re.search(r"\S {2,}\S", line)]
+    assert names and [name for name in names if not (ROOT / name).exists()] == []
+
+
+def test_the_doors_are_the_rooms_own_words():
+    """Each room's row has the first line of the docstring that the room itself opens with."""
+    table = FRONT.split("| room | its door |\n")[1].split("\n\n")[0]
+    doors = dict(re.findall(r"^\| `(\w+)/` \| (.+) \|$", table, re.M))
+    source = ROOT / "src" / "nutshell"
+    rooms = {folder.name for folder in source.iterdir() if (folder / "__init__.py").exists()}
+    assert set(doors) == rooms - {"cli"}  # the front door
+    for room, sentence in doors.items():
+        text = (source / room / "__init__.py").read_text(encoding="utf-8")
+        assert " ".join((ast.get_docstring(ast.parse(text)) or "").split("\n\n")[0].split()) == sentence, room

@@ -35,8 +35,8 @@ def generation_positions(lengths: Sequence[int], batch_size: int, new_tokens: in
     """Tokens, and positions with the padding, of prompts that are continued longest first in batches."""
     ordered = sorted(lengths, reverse=True)
     batches = [ordered[first : first + batch_size] for first in range(0, len(ordered), batch_size)]
-    made = len(lengths) * new_tokens
-    return sum(lengths) + made, sum(max(batch) * len(batch) for batch in batches) + made
+    every_new_token = len(lengths) * new_tokens
+    return sum(lengths) + every_new_token, sum(max(batch) * len(batch) for batch in batches) + every_new_token
 
 
 def steady(batches: Sequence[Batch]) -> dict[str, float]:
@@ -54,32 +54,38 @@ def steady(batches: Sequence[Batch]) -> dict[str, float]:
     }
 
 
-def figures(batches: Sequence[Batch], seconds: float, recorded: dict[str, Any]) -> dict[str, Any]:
-    """Counts, rates and padding of one phase; what nutshell's metrics.json records stands before what was counted."""
+def figures(batches: Sequence[Batch], record: dict[str, Any]) -> dict[str, Any]:
+    """Counts, rates and padding of one phase.
+
+    Args:
+        batches: What the collator handed out.
+        record: Its `seconds`, and whatever else is recorded of it, which then replaces what the batches say.
+    """
     examples, tokens, positions = (sum(batch[column] for batch in batches) for column in (1, 2, 3))
+    seconds = record["seconds"]
     counted = {"seconds": seconds, "examples": examples, "tokens": tokens}
     counted |= {"examples_per_second": examples / seconds, "tokens_per_second": tokens / seconds}
-    kept = {key: value for key, value in recorded.items() if key in counted and value is not None}
+    kept = {key: value for key, value in record.items() if key in counted and value is not None}
     return {**counted, **kept, "padding_share": padding_share(tokens, positions), "mean_tokens": tokens / examples}
 
 
 def summary(workload: str, measurements: list[dict[str, Any]]) -> dict[str, Any]:
     """The measurements of a workload; with stock among them, each side's medians and nutshell's ratios to stock."""
     good = [measured for measured in measurements if "failed" not in measured]
-    found: dict[str, Any] = {"unit": UNITS.get(workload), "measurements": measurements}
+    total: dict[str, Any] = {"unit": UNITS.get(workload), "measurements": measurements}
     sides = {side: [m for m in good if m["side"] == side] for side in dict.fromkeys(m["side"] for m in good)}
     if workload == "matmul" and good:
-        found["flop_per_second"] = good[0]["flop_per_second"]
+        total["flop_per_second"] = good[0]["flop_per_second"]
     if workload == "losses" and len(sides) == 2:
-        found |= differences(*(sides[side][0]["losses"] for side in ("nutshell_fp32", "nutshell")))
+        total |= differences(*(sides[side][0]["losses"] for side in ("nutshell_fp32", "nutshell")))
     if workload == "accuracy":
-        found["sides"] = {side: accuracy(rows) for side, rows in sides.items()}
+        total["sides"] = {side: accuracy(rows) for side, rows in sides.items()}
     if workload in PAIRED:
-        found["sides"] = {side: medians(rows) for side, rows in sides.items()}
+        total["sides"] = {side: medians(rows) for side, rows in sides.items()}
         for name, unit in (("ratios", UNITS[workload]), ("steady_ratios", f"steady_{UNITS[workload]}")):
             others = [side for side in sides if side != "stock"]
-            found[name] = {side: ratio for side in others if (ratio := paired_ratio(good, side, unit))}
-    return found
+            total[name] = {side: ratio for side in others if (ratio := paired_ratio(good, side, unit))}
+    return total
 
 
 def medians(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -115,12 +121,14 @@ def accuracy(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def merged(stored: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
     """A results file's content with fresh workloads in the place of its own.
 
-    Each training's share of the matrix-product ceiling of its precision (`mfu`, model FLOPs utilization) is made anew.
+    Each training's share of the matrix-product ceiling of its precision (`mfu`, model FLOPs utilization) is computed
+    again.
     """
-    found = {**stored.get("workloads", {}), **fresh["workloads"]}
-    ceiling = found.get("matmul", {}).get("flop_per_second", {})
-    for workload in found.values():
+    workloads = {**stored.get("workloads", {}), **fresh["workloads"]}
+    ceiling = workloads.get("matmul", {}).get("flop_per_second", {})
+    for workload in workloads.values():
         for side in workload.get("sides", {}).values():
             if "flop_per_second" in side and (most := ceiling.get(side["precision"])):
                 side["mfu"] = side["flop_per_second"] / most
-    return {**fresh, "workloads": {name: found[name] for name in (*WORKLOADS, "accuracy") if name in found}}
+    ordered = {name: workloads[name] for name in (*WORKLOADS, "accuracy") if name in workloads}
+    return {**fresh, "workloads": ordered}

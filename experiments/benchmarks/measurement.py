@@ -2,11 +2,10 @@
 
 `throughput.py` starts it with a JSON task as its only argument; the last line it prints is the measurement, as JSON.
 Both sides go through Trainer (or `generate`), whose own run time is the time. nutshell's side is its runner, with the
-experiment as it is shipped but for the overrides in the task.
+experiment as it is shipped, except for the overrides in the task.
 """
 
 import json
-import math
 import os
 import sys
 import tempfile
@@ -29,15 +28,15 @@ from transformers import (
     set_seed,
 )
 
-from nutshell.data import prepared, vocabularies
-from nutshell.data import windows as blocks
+from nutshell.data.text import corpus, vocabularies
+from nutshell.experiment.blocks import Experiment
 from nutshell.experiment.load import load
-from nutshell.machine import launch
 from nutshell.machine.errors import UserError
 from nutshell.machine.files import read_lines
 from nutshell.machine.provenance import peak_memory_bytes
+from nutshell.report.results import runs as results
 from nutshell.run import runner
-from nutshell.run.generation import requests
+from nutshell.tasks.task import tasks
 
 IGNORED = -100  # a label that costs nothing
 
@@ -46,19 +45,19 @@ class Watch:
     """What Trainer's collator hands out.
 
     Attributes:
-        batches: Of `train` and of `evaluation`, each batch's moment and counts.
+        batches: Of `training` and of `evaluation`, each batch's moment and counts.
         size: The model's, for `flop_per_token`.
         began: When the first batch of all was collated.
     """
 
     def __init__(self):
-        self.batches: dict[str, list[Batch]] = {"train": [], "evaluation": []}
+        self.batches: dict[str, list[Batch]] = {"training": [], "evaluation": []}
         self.size: dict[str, int] = {}
         self.began: float | None = None
 
     def install(self) -> None:
         """Has every Trainer of this process watched; a sum over each batch's mask is all that it costs."""
-        for phase, name in (("train", "get_train_dataloader"), ("evaluation", "get_test_dataloader")):
+        for phase, name in (("training", "get_train_dataloader"), ("evaluation", "get_test_dataloader")):
             setattr(Trainer, name, self._watched(phase, getattr(Trainer, name)))
 
     def _watched(self, phase: str, stock: Callable) -> Callable:
@@ -95,6 +94,11 @@ def model_size(model) -> dict[str, int]:
     }
 
 
+def experiment_of(task: dict[str, Any]) -> Experiment:
+    """The experiment that a task measures, with its overrides."""
+    return load(task["file"], task["overrides"], tasks())
+
+
 def classify(task: dict[str, Any], folder: Path, watch: Watch) -> dict[str, Any]:
     """Seconds of stock training and of its last pass, and the accuracy in that."""
     parts = {name: read_lines(Path(task["data"]) / f"{name}.jsonl") for name in ("train", "test")}
@@ -110,12 +114,12 @@ def classify(task: dict[str, Any], folder: Path, watch: Watch) -> dict[str, Any]
     set_seed(task["seed"])  # the new head is drawn here
     model = BertForSequenceClassification.from_pretrained(task["checkpoint"], num_labels=2)
     trainer = Trainer(model, stock_arguments(task, folder), train_dataset=encoded["train"])
-    found = {"train": trainer.train().metrics["train_runtime"]}
+    record: dict[str, Any] = {"training": {"seconds": trainer.train().metrics["train_runtime"]}}
     if task["evaluate"]:
         result = trainer.predict(encoded["test"])
-        found["evaluation"] = result.metrics["test_runtime"]
-        found["accuracy"] = float((result.predictions.argmax(-1) == result.label_ids).mean())
-    return found
+        record["evaluation"] = {"seconds": result.metrics["test_runtime"]}
+        record["accuracy"] = float((result.predictions.argmax(-1) == result.label_ids).mean())
+    return record
 
 
 def _labels(rows: list[dict[str, Any]]) -> list[int]:
@@ -124,44 +128,43 @@ def _labels(rows: list[dict[str, Any]]) -> list[int]:
 
 def language_model(task: dict[str, Any], folder: Path, watch: Watch) -> dict[str, Any]:
     """Seconds of stock training: each document one row, cut or padded to the block."""
-    experiment = load(task["file"], task["overrides"])
-    ready, length = prepared.prepare(experiment), experiment.data.block_tokens
-    tokenizer = vocabularies.for_transformers(ready.vocabulary, length)
+    experiment = experiment_of(task)
+    length = experiment.data.block_tokens
+    text = corpus.load(experiment.model, experiment.data, trains=True, evaluates=False)
+    tokenizer = vocabularies.for_transformers(text.vocabulary, length)
     tokenizer.pad_token = tokenizer.eos_token
-    rows = tokenizer(ready.parts.train.texts, padding="max_length", truncation=True, max_length=length)
+    rows = tokenizer(text.parts.train.documents, padding="max_length", truncation=True, max_length=length)
     pairs = [zip(*row, strict=True) for row in zip(rows["input_ids"], rows["attention_mask"], strict=True)]
     rows = Dataset.from_dict({**rows, "labels": [[token if real else IGNORED for token, real in row] for row in pairs]})
     set_seed(task["seed"])
-    if ready.checkpoint:
-        model = GPT2LMHeadModel.from_pretrained(ready.checkpoint)
+    if text.checkpoint:
+        model = GPT2LMHeadModel.from_pretrained(text.checkpoint)
     else:
-        end, keys = ready.vocabulary.end_of_text, {**experiment.model.config}
-        keys |= {"vocab_size": len(ready.vocabulary), "bos_token_id": end, "eos_token_id": end}
-        model = GPT2LMHeadModel(GPT2Config(**keys))
+        model = GPT2LMHeadModel(GPT2Config(**text.config))
     trainer = Trainer(model, stock_arguments(task, folder), train_dataset=rows)
-    return {"train": trainer.train().metrics["train_runtime"]}
+    return {"training": {"seconds": trainer.train().metrics["train_runtime"]}}
 
 
 def generate(task: dict[str, Any], folder: Path, watch: Watch) -> dict[str, Any]:
     """Seconds of stock `generate`, one prompt after another in fp32."""
-    experiment = load(task["file"], task["overrides"])
+    experiment = experiment_of(task)
     device = _device()
     model = GPT2LMHeadModel.from_pretrained(task["checkpoint"]).to(device).eval()
     tokenizer = AutoTokenizer.from_pretrained(task["checkpoint"])
     set_seed(task["seed"])
-    made, watch.began = 0, time.time()
+    new_tokens, watch.began = 0, time.time()
     for prompt in experiment.prompts:
         inputs = tokenizer(prompt, return_tensors="pt").to(device)
         out = model.generate(**inputs, **experiment.generation, pad_token_id=model.config.eos_token_id)
-        made += out.shape[1] - inputs["input_ids"].shape[1]
-    made += 0 * int(out[0, -1])  # waits for the device
-    return {"generation": {"tokens": made, "seconds": time.time() - watch.began}}
+        new_tokens += out.shape[1] - inputs["input_ids"].shape[1]
+    int(out[0, -1])  # waits for the device
+    return {"evaluation": {"tokens": new_tokens, "seconds": time.time() - watch.began}}
 
 
 def stock_arguments(task: dict[str, Any], folder: Path) -> TrainingArguments:
-    """Trainer's defaults, but that nothing is saved or reported, and that what an optimizer is told is the
+    """Trainer's defaults, except that nothing is saved or reported, and that the optimizer's settings are the
     experiment's, so that accuracies compare."""
-    stated = load(task["file"], task["overrides"]).training
+    stated = experiment_of(task).training
     return TrainingArguments(
         output_dir=str(folder),
         **{key: stated[key] for key in ("learning_rate", "warmup_steps", "weight_decay") if key in stated},
@@ -176,22 +179,14 @@ def stock_arguments(task: dict[str, Any], folder: Path) -> TrainingArguments:
     )
 
 
-def nutshell(task: dict[str, Any], folder: Path) -> tuple[dict[str, Any], list[float]]:
-    """metrics.json of the experiment, run by nutshell's own runner, and the training losses it logged."""
-    overrides = list(task["overrides"])
-    if task["kind"] == "language_model" and not task["steps"]:  # the file counts steps: as many as one epoch has
-        experiment = load(task["file"], overrides)
-        length = experiment.data.block_tokens
-        windows = blocks.windows(prepared.prepare(experiment).streams["train"], length, length)
-        steps = math.ceil(len(windows) / launch.training(experiment)["per_device_train_batch_size"])
-        overrides.append(f"training.max_steps={steps}")
-    experiment = load(task["file"], overrides)
-    runner.run(experiment, folder)
-    seed = folder / experiment.place / f"seed-{task['seed']}"
-    metrics = json.loads((seed / "metrics.json").read_text(encoding="utf-8"))
-    state = seed / "trainer_state.json"
-    history = json.loads(state.read_text(encoding="utf-8"))["log_history"] if state.exists() else []
-    return metrics, [entry["loss"] for entry in history if "loss" in entry]
+def nutshell(task: dict[str, Any], folder: Path, watch: Watch) -> dict[str, Any]:
+    """What nutshell's own runner records of the experiment, and the training losses it logs."""
+    experiment = experiment_of(task)
+    runner.run(tasks()[experiment.task], experiment, folder)
+    run = results.read(folder / experiment.place / f"seed-{task['seed']}")
+    record = run.result.model_dump(include={"training", "evaluation"})
+    record["losses"] = [entry["loss"] for entry in run.history if "loss" in entry]
+    return record | {name: figure.value for name, figure in run.result.metrics.items() if name == "accuracy"}
 
 
 def warm_up() -> float:
@@ -213,40 +208,33 @@ def warm_up() -> float:
 
 
 def _device() -> torch.device:
-    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def measure(task: dict[str, Any]) -> dict[str, Any]:
     """The measurement that a task asks for: rates, padding, memory, start-up."""
     if task["kind"] == "matmul":
         return matmul(task["width"])
-    watch, found, losses = Watch(), {}, []
+    watch = Watch()
     watch.install()
     warming_seconds = warm_up()
     with tempfile.TemporaryDirectory(dir=task["work"]) as folder:
-        if task["side"] == "stock":
-            kinds = {"classify": classify, "language_model": language_model, "generate": generate}
-            found = kinds[task["kind"]](task, Path(folder), watch)
-            recorded: dict[str, Any] = {}
-        else:
-            recorded, losses = nutshell(task, Path(folder))
-            if task["kind"] == "classify":
-                found["accuracy"] = recorded["metrics"]["accuracy"]["value"]
+        stock = {"classify": classify, "language_model": language_model, "generate": generate}
+        run = stock[task["kind"]] if task["side"] == "stock" else nutshell
+        record = run(task, Path(folder), watch)
+    phase = task["phase"]
     if task["kind"] == "generate":
-        rates = _generated(task, recorded.get("generation") or found["generation"])
+        rates = _generated(task, record[phase])
     else:
-        phase = task["phase"]
-        block = recorded.get({"train": "training"}.get(phase, phase)) or {}
-        rates = figures(watch.batches[phase], block.get("seconds") or found[phase], block)
-        rates |= steady(watch.batches[phase])
-        if phase == "train":
+        rates = figures(watch.batches[phase], record[phase]) | steady(watch.batches[phase])
+        if phase == "training":
             cost = flop_per_token(**watch.size, mean_tokens=rates["mean_tokens"])
             rates["flop_per_second"] = cost * rates["tokens_per_second"]
     cuda = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
     return {
         **rates,
-        **({"accuracy": found["accuracy"]} if task["evaluate"] and "accuracy" in found else {}),
-        **({"losses": losses} if task["keep_losses"] else {}),
+        **({"accuracy": record["accuracy"]} if task["evaluate"] else {}),
+        **({"losses": record["losses"]} if task["keep_losses"] else {}),
         "peak_memory_bytes": peak_memory_bytes(),
         "peak_gpu_memory_bytes": cuda,
         "start_up_seconds": watch.began - task["started"] - warming_seconds,
@@ -256,23 +244,19 @@ def measure(task: dict[str, Any]) -> dict[str, Any]:
 
 def _generated(task: dict[str, Any], block: dict[str, Any]) -> dict[str, Any]:
     """New tokens a second, and the share of padding among prompts and new tokens."""
-    experiment = load(task["file"], task["overrides"])
-    config = json.loads((Path(task["checkpoint"]) / "config.json").read_text(encoding="utf-8"))
-    vocabulary = vocabularies.of_checkpoint(Path(task["checkpoint"]), config)
-    asked = requests(experiment.prompts, vocabulary.tokenizer, config, experiment.generation)
-    wanted = len(asked) * experiment.generation["max_new_tokens"]
-    if block["tokens"] != wanted:
-        raise RuntimeError(f"{block['tokens']} new tokens were made, not {wanted}")
+    experiment = experiment_of(task)
+    lengths = [len(ids) for ids in AutoTokenizer.from_pretrained(task["checkpoint"])(experiment.prompts)["input_ids"]]
+    new_tokens, seconds = experiment.generation["max_new_tokens"], block["seconds"]
+    if block["tokens"] != len(lengths) * new_tokens:
+        raise RuntimeError(f"expected {len(lengths) * new_tokens} new tokens, not {block['tokens']}")
     size = 1 if task["side"] == "stock" else experiment.training["per_device_eval_batch_size"]
-    lengths = [len(request.ids) for request in asked]
-    counts = generation_positions(lengths, size, experiment.generation["max_new_tokens"])
     return {
-        "seconds": block["seconds"],
-        "examples": len(asked),
+        "seconds": seconds,
+        "examples": len(lengths),
         "tokens": block["tokens"],
-        "examples_per_second": len(asked) / block["seconds"],
-        "tokens_per_second": block["tokens"] / block["seconds"],
-        "padding_share": padding_share(*counts),
+        "examples_per_second": len(lengths) / seconds,
+        "tokens_per_second": block["tokens"] / seconds,
+        "padding_share": padding_share(*generation_positions(lengths, size, new_tokens)),
     }
 
 

@@ -1,4 +1,4 @@
-"""Speed of nutshell's experiments, as they are shipped, beside the stock recipe on the same examples: `make bench`.
+"""Speed of nutshell's experiments, as they are shipped, next to the stock recipe on the same examples: `make bench`.
 
     python experiments/benchmarks/throughput.py --workloads mrpc_train generation --alternations 5
 
@@ -6,34 +6,32 @@ The stock recipe is Trainer's defaults in fp32 with every example padded to the 
 document cut or padded to the block), and `generate` one prompt at a time. nutshell's is its experiment file in bf16,
 as `accelerate launch --mixed_precision bf16` runs it; on an accelerator also in fp32, and compiled (on a CPU in fp32
 for MRPC alone). The two take turns, each in a process of its own, one at a time, so that a slow minute of the machine
-falls on both; a ratio is the median of the ratios of neighbours. Results land in `results/<processor>.json`; a run of
-some workloads replaces those alone.
+falls on both; a ratio is the median of the ratios of neighbours. Results are stored in `results/<processor>.json`; a
+run of some workloads replaces those alone.
 """
 
 import argparse
-import difflib
 import json
 import os
-import platform
 import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from arithmetic import PAIRED, UNITS, WORKLOADS, merged, summary
+from tables import SPEED, speed_rows
 from workloads import EXPERIMENTS, SEEDS, Task, Workloads
 
-from nutshell.machine import provenance
+from nutshell.experiment.problems import unknown
 from nutshell.machine.errors import UserError
-from nutshell.machine.files import write_json
-from nutshell.report.tables import SPEED, speed_rows
+from nutshell.machine.files import read_json, write_json
+from nutshell.machine.provenance import Clock
 
 HERE = Path(__file__).parent
 FSDP = EXPERIMENTS / "hardware" / "fsdp.yaml"
@@ -51,7 +49,7 @@ def sides(workload: str, accelerator: bool) -> tuple[str, ...]:
 
 
 def environment(side: str) -> dict[str, str]:
-    """What a launcher would set for a side, on one device; nothing of it that is set already."""
+    """What a launcher would set for a side, on one device, without what is set already."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("ACCELERATE_")}
     device = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     alone = {"ACCELERATE_MIXED_PRECISION": PRECISIONS[side], "CUDA_VISIBLE_DEVICES": device}
@@ -62,7 +60,7 @@ def run_child(task: Task, side: str) -> dict[str, Any]:
     """What one process measured; {"failed": why} if it ended badly.
 
     Raises:
-        UserError: If it says that the user has something to mend.
+        UserError: If it says that the user has something to correct.
     """
     words = json.dumps(task | {"side": side, "started": time.time()})
     command = [sys.executable, str(HERE / "measurement.py"), words]
@@ -81,9 +79,9 @@ def run_fsdp(task: Task, work: Path) -> dict[str, Any]:
     run = ["-m", "nutshell", "run", task["file"], *task["overrides"], "--output", work / "fsdp"]
     done = subprocess.run([sys.executable, "-m", *map(str, launch + run)], capture_output=True, text=True)
     files = [*(work / "fsdp").rglob("metrics.json")]
-    record = json.loads(files[0].read_text(encoding="utf-8")) if files else {}
-    found = {key: record[key] for key in ("training", "evaluation", "provenance") if key in record}
-    return {"exit_code": done.returncode, **found, **({"failed": _tail(done.stderr)} if done.returncode else {})}
+    record = read_json(files[0]) if files else {}
+    kept = {key: record[key] for key in ("training", "evaluation", "provenance") if key in record}
+    return {"exit_code": done.returncode, **kept, **({"failed": _tail(done.stderr)} if done.returncode else {})}
 
 
 def _tail(text: str) -> str:
@@ -96,60 +94,53 @@ class Progress:
     def __init__(self, total: int):
         self.total, self.done, self.began = total, 0, time.monotonic()
 
-    def say(self, workload: str, side: str, measured: dict[str, Any]) -> None:
+    def say(self, workload: str, side: str, measurement: dict[str, Any]) -> None:
         """Prints what was measured and what remains."""
         self.done += 1
         left = self.total - self.done
         minutes = (time.monotonic() - self.began) / self.done * left / 60
-        said, unit = "done", UNITS.get(workload, "")
-        if "failed" in measured:
-            said = f"failed: {measured['failed']}"
-        elif unit in measured:
-            said = f"{measured[unit]:,.1f} {unit.replace('_per_', ' per ')}, {measured['seconds']:,.1f} s"
+        text, unit = "done", UNITS.get(workload, "")
+        if "failed" in measurement:
+            text = f"failed: {measurement['failed']}"
+        elif unit in measurement:
+            text = f"{measurement[unit]:,.1f} {unit.replace('_per_', ' per ')}, {measurement['seconds']:,.1f} s"
         elif workload == "matmul":
-            said = ", ".join(f"{name} {rate / 1e9:,.0f} GFLOP/s" for name, rate in measured["flop_per_second"].items())
-        print(f"{workload} {side}: {said}; {left} of {self.total} left, about {minutes:.0f} min", flush=True)
+            rates = measurement["flop_per_second"].items()
+            text = ", ".join(f"{name} {rate / 1e9:,.0f} GFLOP/s" for name, rate in rates)
+        print(f"{workload} {side}: {text}; {left} of {self.total} left, about {minutes:.0f} min", flush=True)
 
 
-def measure(made: Workloads, workload: str, turns: int, accelerator: bool, progress: Progress) -> dict[str, Any]:
+def measure(every: Workloads, workload: str, turns: int, accelerator: bool, progress: Progress) -> dict[str, Any]:
     """Every single measurement of a workload, and what they come to."""
-    tasks, found = made.tasks(workload), []
+    tasks, measurements = every.tasks(workload), []
     if workload == "fsdp":
-        found = run_fsdp(tasks[0], made.work)
-        progress.say(workload, "nutshell", found)
-        return found
+        measurement = run_fsdp(tasks[0], every.work)
+        progress.say(workload, "nutshell", measurement)
+        return measurement
     for turn in range(turns if workload in PAIRED else 1):
         for task in tasks:
             for side in sides(workload, accelerator):
-                measured = run_child(task, side)
+                measurement = run_child(task, side)
                 about = {"side": side, "precision": PRECISIONS[side], "alternation": turn, "seed": task["seed"]}
-                found.append({**about, **measured})
-                progress.say(workload, side, measured)
-    return summary(workload, found)
-
-
-def device() -> str:
-    """The processor or GPU by its maker's name."""
-    kind = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
-    return re.sub(r" \(\d+ threads\)$", "", provenance.device_name(SimpleNamespace(device=kind)))
+                measurements.append({**about, **measurement})
+                progress.say(workload, side, measurement)
+    return summary(workload, measurements)
 
 
 def chosen(names: Sequence[str] | None, accelerator: bool) -> list[str]:
-    """The workloads that are asked for, in their order.
+    """The workloads of these names, or all, in their order.
 
     Raises:
-        UserError: If one is not known or cannot be had here.
+        UserError: If one is not known or cannot run here.
     """
     usual = [name for name in WORKLOADS if accelerator or name not in ("losses", "fsdp")]
     for name in names or ():
         if name not in WORKLOADS:
-            near = difflib.get_close_matches(name, WORKLOADS, 1)
-            known = f"did you mean {near[0]}?" if near else f"known are {', '.join(WORKLOADS)}"
-            raise UserError(f"--workloads: {name!r} is not known; {known}")
+            raise UserError(f"--workloads: {unknown(name, WORKLOADS)}")
         if name == "fsdp" and not (accelerator and FSDP.exists()):
             raise UserError("--workloads: fsdp needs an accelerator and experiments/hardware/fsdp.yaml")
-    wanted = names or [name for name in usual if name != "fsdp" or FSDP.exists()]
-    return [name for name in WORKLOADS if name in wanted]
+    kept = names or [name for name in usual if name != "fsdp" or FSDP.exists()]
+    return [name for name in WORKLOADS if name in kept]
 
 
 def show(results: dict[str, Any]) -> None:
@@ -173,36 +164,31 @@ def bench(arguments: argparse.Namespace) -> int:
     names = chosen(arguments.workloads, accelerator) + ["accuracy"] * arguments.accuracy
     if arguments.alternations < 1:
         raise UserError(f"--alternations: expected at least 1, not {arguments.alternations}")
-    # --quick says nothing of a machine: of its own accord it lands elsewhere
+    # --quick says nothing about a machine: it is not stored with the others
     folder = arguments.output or (Path("outputs/benchmarks") if arguments.quick else HERE / "results")
-    machine = device()
+    clock, device = Clock(), torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    origin = clock.origin(SimpleNamespace(device=device, mixed_precision="no", world_size=1))
+    machine = re.sub(r" \(\d+ threads?\)$", "", origin.device)
     file = folder / f"{re.sub('[^a-z0-9]+', '-', machine.lower()).strip('-')}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        results = read_json(file) if file.exists() else {}
     except (OSError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read, or its folder not be made: {error}") from None
-    began, failed = provenance.begin(), False
-    about = {
-        "date": time.strftime("%Y-%m-%d", time.gmtime(began["started"])),
-        "commit": began["commit"],
-        "dirty": began["dirty"],
-        "quick": arguments.quick,
-        "python": platform.python_version(),
-        "packages": {package: version(package) for package in provenance.PACKAGES},
-        "threads": torch.get_num_threads(),
-    }
+        raise UserError(f"{file}: cannot be read or written: {error}") from None
+    about = {"date": time.strftime("%Y-%m-%d", time.gmtime(clock.started)), "quick": arguments.quick}
+    about |= origin.model_dump(include={"commit", "dirty", "python", "packages", "threads"})
+    failed = False
     with tempfile.TemporaryDirectory(prefix="nutshell-bench-") as work:
-        made = Workloads(Path(work), "quick" if arguments.quick else "accelerator" if accelerator else "cpu")
+        every = Workloads(Path(work), "quick" if arguments.quick else "accelerator" if accelerator else "cpu")
         total = 0
-        for workload in names:  # here, before hours are spent, it is said if data is missing
+        for workload in names:  # missing data is reported here, before hours are spent
             turns = arguments.alternations if workload in PAIRED else 1
-            total += turns * len(made.tasks(workload)) * len(sides(workload, accelerator))
+            total += turns * len(every.tasks(workload)) * len(sides(workload, accelerator))
         progress = Progress(total)
         for workload in names:
-            found = measure(made, workload, arguments.alternations, accelerator, progress)
-            failed |= "failed" in found or any("failed" in row for row in found.get("measurements", ()))
-            results = merged(results, {"device": machine, "workloads": {workload: {**about, **found}}})
+            measured = measure(every, workload, arguments.alternations, accelerator, progress)
+            failed |= "failed" in measured or any("failed" in row for row in measured.get("measurements", ()))
+            results = merged(results, {"device": machine, "workloads": {workload: {**about, **measured}}})
             write_json(file, results)
     show(results)
     print(file)
@@ -210,14 +196,14 @@ def bench(arguments: argparse.Namespace) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; 0 if all went well, 1 if a measurement failed, 2 if the user has something to mend."""
+    """Runs the command line; 0 if all went well, 1 if a measurement failed, 2 if the user has something to correct."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workloads", nargs="+", metavar="NAME", help=f"of {', '.join(WORKLOADS)}; default: all")
     parser.add_argument("--alternations", type=int, default=3, metavar="N", help="turns of stock and nutshell")
     seeds = ", ".join(map(str, SEEDS))
     parser.add_argument("--accuracy", action="store_true", help=f"also MRPC's accuracy after one epoch, seeds {seeds}")
     parser.add_argument("--quick", action="store_true", help="tiny models on embedded data, to try the script")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="default: results, beside this file")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="default: results, next to this file")
     try:
         return bench(parser.parse_args(argv))
     except UserError as error:

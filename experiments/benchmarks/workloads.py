@@ -1,18 +1,20 @@
 """The workloads: which experiment with which overrides, on which data and models, in which sizes."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nutshell.data import documents, vocabularies
-from nutshell.data import labelled as sources
-from nutshell.data.datasets import DATASETS
-from nutshell.experiment.blocks import Checkpoint, LabelledData, TextData
+from nutshell.data import labelled
+from nutshell.data.datasets import LabelledData, TextData
+from nutshell.data.text import documents, vocabularies
 from nutshell.machine.files import write_lines
-from nutshell.models import find as models
+from nutshell.models.find import minilm
 
 EXPERIMENTS = Path(__file__).parents[1]
 SEED = 13
@@ -69,14 +71,14 @@ class Workloads:
         self.work, self.kind, self.size = work, size, SIZES[size]
 
     def tasks(self, workload: str) -> list[Task]:
-        """What the processes of a workload are told, but for the side; the data they read is made at the first call."""
-        task: Task = {"kind": "classify", "work": str(self.work), "seed": SEED, "phase": "train", "batch_size": 16}
+        """What the processes of a workload get, except for the side; the first call writes the data they read."""
+        task: Task = {"kind": "classify", "work": str(self.work), "seed": SEED, "phase": "training", "batch_size": 16}
         task |= {"epochs": 1, "steps": None, "evaluate": False, "keep_losses": False}
         count = self.size["mrpc_examples"]
         if workload == "matmul":
             return [task | {"kind": "matmul", "width": self.size["width"]}]
         if workload == "generation":
-            return [self._generate(task)]
+            return [self._generate(task | {"phase": "evaluation"})]
         if workload == "gpt2_train":
             return [self._language_model(task)]
         if workload == "imdb_train_512":
@@ -111,14 +113,15 @@ class Workloads:
     def _language_model(self, task: Task) -> Task:
         overrides = [f"seeds=[{SEED}]", f"data.path={self._reviews()}", "data.validation_bytes=null"]
         overrides += ["samples=[]", "generation={}", "training.eval_strategy=no"]
+        overrides += ["training.max_steps=null", "training.num_train_epochs=1"]
         if self.kind != "cpu":
             overrides.append(f"model={{name: {self._gpt2()}}}")
         file = EXPERIMENTS / "language_model" / "small_gpt2.yaml"
         return task | {"kind": "language_model", "file": str(file), "overrides": overrides, "batch_size": 8}
 
     def _generate(self, task: Task) -> Task:
-        folder, new_tokens = self._gpt2(), self.size["new_tokens"]
-        text = documents.load(TextData(name="sample_text")).train.texts[0]
+        folder, new_tokens = self._trained_gpt2(), self.size["new_tokens"]
+        text = "".join(documents.load(TextData(name="sample_text")).train.documents)
         prompts = [text[200 * n : 200 * n + 40 + 20 * (n % 16)] for n in range(self.size["prompts"])]
         overrides = [f"seeds=[{SEED}]", f"model.name={folder}", f"prompts={json.dumps(prompts)}"]
         overrides += ["samples_per_prompt=1", "greedy=false", "training.per_device_eval_batch_size=16"]
@@ -128,9 +131,9 @@ class Workloads:
 
     def _bert(self) -> tuple[str, Path]:
         """`model.name`, and the checkpoint's folder."""
-        minilm, folder = models.find(Checkpoint(name="minilm"), ["bert"]), self.work / "bert"
+        folder = self.work / "bert"
         if self.kind == "cpu":
-            return "minilm", minilm
+            return "minilm", minilm()
         if not folder.exists():
             from transformers import BertConfig, BertModel
 
@@ -138,7 +141,7 @@ class Workloads:
             torch.manual_seed(SEED)
             BertModel(BertConfig(**(tiny if self.kind == "quick" else {}))).save_pretrained(folder)
             for name in ("tokenizer.json", "tokenizer_config.json"):
-                shutil.copy(minilm / name, folder)
+                shutil.copy(minilm() / name, folder)
         return str(folder), folder
 
     def _gpt2(self) -> Path:
@@ -157,21 +160,34 @@ class Workloads:
             vocabularies.for_transformers(vocabulary, 1024).save_pretrained(folder)
         return folder
 
+    def _trained_gpt2(self) -> Path:
+        """The folder of that GPT-2 as a run saves it, after one step of training: what Trainer changes in a model's
+        config is then in what is prompted."""
+        file, output = EXPERIMENTS / "language_model" / "small_gpt2.yaml", self.work / "outputs"
+        folder = output / "language_model" / "small_gpt2" / f"seed-{SEED}" / "model"
+        if not folder.exists():
+            words = [f"seeds=[{SEED}]", f"model={{name: {self._gpt2()}}}", "samples=[]", "generation={}"]
+            words += ["data={name: sample_text, train_bytes: 9000, test_bytes: 9000}"]
+            words += ["training={max_steps: 1, per_device_train_batch_size: 1}"]
+            run = [sys.executable, "-m", "nutshell", "run", file, *words, "--output", output, "--no-track"]
+            unseen = os.environ | {"CUDA_VISIBLE_DEVICES": ""}  # one step needs no GPU
+            subprocess.run(run, env=unseen, check=True, stdout=subprocess.DEVNULL)
+        return folder
+
     def _examples(self, name: str, train: int | None, test: int | None) -> Path:
         """A folder with `train` examples of a data set, drawn as `data.train_examples` draws them, and `test` of the
         part that it is measured on; None takes all, that part as often as `evaluations` says. Both sides read it."""
         folder = self.work / f"{name}-{train}-{test}"
         if not folder.exists():
             embedded = {"mrpc": "sample_pairs", "imdb": "sample_reviews"}
-            parts = sources.load(
-                LabelledData(name=embedded[name] if self.kind == "quick" else name, train_examples=train)
-            )
-            measured = getattr(parts, parts.reported)
-            rows = [*range(0, len(measured), max(1, len(measured) // (test or len(measured))))][:test]
-            measured = measured.take(rows if test or train is None else rows * self.size["evaluations"])
+            data = LabelledData(name=embedded[name] if self.kind == "quick" else name, train_examples=train)
+            parts = labelled.load(data)
+            reported = parts.reported
+            rows = [*range(0, len(reported), max(1, len(reported) // (test or len(reported))))][:test]
+            reported = reported.take(rows if test or train is None else rows * self.size["evaluations"])
             folder.mkdir()
-            for part, chosen in (("train", parts.train), ("test", measured)):
-                columns, examples = (*DATASETS[name].texts, "label"), zip(chosen.texts, chosen.labels, strict=True)
+            for part, chosen in (("train", parts.train), ("test", reported)):
+                columns, examples = (*data.known.texts, "label"), zip(chosen.texts, chosen.labels, strict=True)
                 lines = [dict(zip(columns, (*texts, label), strict=True)) for texts, label in examples]
                 write_lines(folder / f"{part}.jsonl", lines)
         return folder
@@ -183,6 +199,6 @@ class Workloads:
             data = TextData(name=name, train_bytes=self.size["text_bytes"], test_bytes=20_000)
             parts = documents.load(data)
             folder.mkdir()
-            for part, texts in (("train", parts.train.texts), ("test", parts.test.texts)):
-                write_lines(folder / f"{part}.jsonl", [{"text": text, "label": 0} for text in texts])
+            for part, chosen in (("train", parts.train), ("test", parts.test)):
+                write_lines(folder / f"{part}.jsonl", [{"text": text, "label": 0} for text in chosen.documents])
         return folder
