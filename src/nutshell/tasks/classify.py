@@ -79,12 +79,12 @@ class Classify(Task):
         training = plans.settings(experiment)
         checkpoint = _find(experiment, weights=False)
         parts = labelled.load(experiment.data, needs_validation=plans.evaluates(training))
-        epochs, steps = plans.steps(len(parts.train), training, "example")
+        epochs, steps = plans.steps(len(parts.train), training, "examples")
         train, exact = tokens.count(parts.train, experiment.data, checkpoint)
         reported, also_exact = tokens.count(parts.reported, experiment.data, checkpoint)
         about = "" if exact and also_exact else "about "  # from 300 examples of each part, if they are not in the cache
         return [
-            plans.parts(parts, "example"),
+            plans.parts(parts, "examples"),
             steps,
             f"tokens:   {about}{round(train * epochs):,} in training, {about}{reported:,} in the final pass",
         ]
