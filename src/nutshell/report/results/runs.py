@@ -15,7 +15,7 @@ from nutshell.bits import units
 from nutshell.experiment.yaml_text import parse
 from nutshell.machine import checkpoints
 from nutshell.machine.errors import UserError
-from nutshell.machine.files import first_line, read_lines
+from nutshell.machine.files import first_line, read_json, read_lines
 from nutshell.report.results.result import Result, read_result
 
 # May differ without making the results another experiment's.
@@ -124,7 +124,7 @@ def read(folder: Path) -> Run:
         except UserError as error:
             return Run(folder, "unreadable", str(error).removeprefix(f"{folder}/"), resolved, None)
     try:
-        failure = json.loads((folder / "failure.json").read_text(encoding="utf-8"))
+        failure = read_json(folder / "failure.json")
         return Run(folder, "failed", f"{failure['error']} ({failure['when']})", resolved, None)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return Run(folder, "unfinished", _progress(folder), resolved, None)
