@@ -102,6 +102,11 @@ class Registered(Data):
             return Path(os.environ["NUTSHELL_DATA"]).expanduser() / self.name, "NUTSHELL_DATA"
         return None
 
+    @property
+    def local_folder(self) -> Path | None:
+        """The folder that a local copy is in; None without one, or where it is no folder."""
+        return self.local[0] if self.local and self.local[0].is_dir() else None
+
 
 class LabelledData(Registered):
     """`data:` which labelled examples, and how their text becomes tokens."""

@@ -86,8 +86,8 @@ def files(data: LabelledData) -> dict[str, list[Path]]:
     Raises:
         UserError: If a part is there twice or has a gap, or a file of it is none that can be read.
     """
-    folder, _ = data.local or (None, "")
-    return part_files.labelled(folder, len(data.known.texts) == 1) if folder and folder.is_dir() else {}
+    folder = data.local_folder
+    return part_files.labelled(folder, len(data.known.texts) == 1) if folder else {}
 
 
 _LAYOUTS = (

@@ -149,8 +149,8 @@ def files(data: TextData) -> dict[str, list[Path]]:
         return labelled.files(_reviews(data))
     if data.name == "text":
         return part_files.text(Path(data.path).expanduser())
-    folder, _ = data.local or (None, "")
-    return part_files.wikitext(folder) if folder and folder.is_dir() else {}
+    folder = data.local_folder
+    return part_files.wikitext(folder) if folder else {}
 
 
 def _reviews(data: TextData) -> LabelledData:
