@@ -103,7 +103,7 @@ class Classify(Task):
         metrics = tuple(METRICS[name] for name in dataset.metrics)
         checkpoint = _find(experiment)
         progress.stage(f"reading {experiment.data.name}")
-        parts = labelled.load(experiment.data, needs_validation=args.eval_strategy != "no" or args.eval_on_start)
+        parts = labelled.load(experiment.data, needs_validation=plans.evaluates(plans.settings(experiment)))
         progress.stage("tokenizing")
         with args.main_process_first(desc="tokenizing"):
             tokenized = {
