@@ -1,6 +1,7 @@
 """The data sets by name: what an example is, what is measured on it, where it is kept; the `data:` blocks."""
 
 import os
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,9 +73,9 @@ class Registered(Data):
     """A block whose `name` is in a registry."""
 
     @property
+    @abstractmethod
     def known(self) -> Text:
         """The registry's entry."""
-        raise NotImplementedError
 
     @property
     def pinned(self) -> str | None:

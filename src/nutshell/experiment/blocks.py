@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from abc import abstractmethod
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -38,14 +39,14 @@ class Data(Strict):
     revision: Commit | None = None
 
     @property
+    @abstractmethod
     def example_tokens(self) -> int:
         """How many tokens an example has at most."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def pinned(self) -> str | None:
         """The commit that is read if none is stated; None where the data is not on the Hub."""
-        raise NotImplementedError
 
     @property
     def from_environment(self) -> bool:
