@@ -18,7 +18,7 @@ SOURCE = ROOT / "src" / "nutshell"
 MOST_ENTRIES, MOST_LINES = 8, 300
 DOORS = {
     "tasks": "One file for each word that `task:` may say.",
-    "run": "Takes each seed to a complete folder, through an exact Trainer.",
+    "runs": "Takes each seed to a complete folder, through an exact Trainer.",
     "experiment": "A YAML file becomes a checked experiment.",
     "data": "Files become examples, tokens and windows.",
     "models": "The thin wrappers, and which checkpoints are safe to load.",

@@ -35,7 +35,7 @@ from nutshell.machine.errors import UserError
 from nutshell.machine.files import read_lines
 from nutshell.machine.provenance import peak_memory_bytes
 from nutshell.report.results import runs as results
-from nutshell.run import runner
+from nutshell.runs import runner
 from nutshell.tasks.task import tasks
 
 IGNORED = -100  # a label that costs nothing

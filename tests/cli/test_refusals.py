@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from nutshell.models import headers
-from nutshell.run import runner
+from nutshell.runs import runner
 from tests.conftest import PROMPTS_YAML, SMALL_YAML, TEXT_YAML
 
 

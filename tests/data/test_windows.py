@@ -13,8 +13,8 @@ from nutshell.data import tokens
 from nutshell.data.text import vocabularies, windows
 from nutshell.data.text.vocabularies import Vocabulary
 from nutshell.machine.errors import UserError
-from nutshell.run.trainer.language import TextCollator
-from nutshell.run.trainer.order import PADDING
+from nutshell.runs.trainer.language import TextCollator
+from nutshell.runs.trainer.order import PADDING
 from tests.conftest import TEXT_YAML, text_part
 
 BYTES = vocabularies.of_bytes()

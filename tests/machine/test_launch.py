@@ -466,7 +466,7 @@ def test_sixteen_prompts_together_are_three_times_as_fast_as_one_by_one(tmp_path
 import statistics, sys, time, torch
 from transformers import GPT2Config, logging
 from nutshell.models.gpt2 import Gpt2LanguageModel
-from nutshell.run import generation, prompts
+from nutshell.runs import generation, prompts
 logging.set_verbosity_error()
 torch.manual_seed(0)
 model = Gpt2LanguageModel(GPT2Config(n_layer=6, n_embd=256, n_head=4, vocab_size=4096, eos_token_id=0)).eval()

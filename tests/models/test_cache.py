@@ -7,7 +7,7 @@ import torch
 
 from nutshell.machine.files import read_lines
 from nutshell.models import build
-from nutshell.run.trainer.language import LanguageModelTrainer
+from nutshell.runs.trainer.language import LanguageModelTrainer
 from tests.conftest import TEXT_YAML
 
 CONFIGS = {

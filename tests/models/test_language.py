@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from nutshell.models import build
 from nutshell.models.architectures import model_classes
-from nutshell.run.trainer.language import TextCollator
+from nutshell.runs.trainer.language import TextCollator
 from tests.conftest import ROOT, one_step
 
 ALL = pytest.mark.parametrize("name", ["gpt2", "scratch", "lstm"])

@@ -15,7 +15,7 @@ from wandb.errors import CommError
 from nutshell.machine.errors import UserError
 from nutshell.report.tracking import mode as modes
 from nutshell.report.tracking import tracker as trackers
-from nutshell.run.trainer.classifier import ClassifierTrainer
+from nutshell.runs.trainer.classifier import ClassifierTrainer
 from tests.conftest import PROMPTS_YAML, SMALL_YAML
 from tests.machine.test_launch import NUTSHELL, finish, start, wait_for
 from tests.report import runs

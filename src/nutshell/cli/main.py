@@ -163,7 +163,7 @@ def _run(experiments: list[tuple[Any, Any]], arguments: argparse.Namespace) -> N
     _for_each([pair for pair in experiments if pair[1].place not in awaiting], check)
     logging.getLogger("nutshell").info("loading PyTorch and Transformers ...")
     from nutshell.report import terminal
-    from nutshell.run import runner  # takes seconds, from a cold disk half a minute
+    from nutshell.runs import runner  # takes seconds, from a cold disk half a minute
 
     summaries = []
     for number, (task, experiment) in enumerate(experiments, 1):

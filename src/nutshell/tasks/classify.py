@@ -20,7 +20,7 @@ from nutshell.machine.files import write_lines
 from nutshell.models import headers
 from nutshell.models.find import files, find, read_config
 from nutshell.report.results.result import Histogram, Matrix, Measurement, Parameters
-from nutshell.run import plan as plans
+from nutshell.runs import plan as plans
 from nutshell.tasks.task import Card, Task, register
 
 METRICS = {
@@ -94,9 +94,9 @@ class Classify(Task):
         from transformers import AutoTokenizer, DataCollatorWithPadding, set_seed
 
         from nutshell.models import classifier
-        from nutshell.run.session import Session, data_of, evaluated_on, pass_of, validation
-        from nutshell.run.trainer.classifier import ClassifierTrainer, answers
-        from nutshell.run.trainer.order import in_data_order, longest_first
+        from nutshell.runs.session import Session, data_of, evaluated_on, pass_of, validation
+        from nutshell.runs.trainer.classifier import ClassifierTrainer, answers
+        from nutshell.runs.trainer.order import in_data_order, longest_first
 
         session = Session(resume, args)
         dataset = experiment.data.known

@@ -20,7 +20,7 @@ from nutshell.machine.files import write_lines
 from nutshell.models import architectures, headers
 from nutshell.models.find import files, find, read_config
 from nutshell.report.results.result import Data, EvaluatedOn, Measurement, Parameters
-from nutshell.run.prompts import Request, requests
+from nutshell.runs.prompts import Request, requests
 from nutshell.tasks.task import Task, register
 
 METRICS = (
@@ -101,9 +101,9 @@ class Generate(Task):
         from transformers import AutoTokenizer
 
         from nutshell.models import build
-        from nutshell.run import generation
-        from nutshell.run.session import pass_of
-        from nutshell.run.trainer.order import in_data_order, longest_first
+        from nutshell.runs import generation
+        from nutshell.runs.session import pass_of
+        from nutshell.runs.trainer.order import in_data_order, longest_first
 
         checkpoint, prompts, continuations = _load(experiment)
         progress.stage(f"loading the weights of {experiment.model.name}")

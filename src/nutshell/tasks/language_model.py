@@ -19,8 +19,8 @@ from nutshell.machine import progress
 from nutshell.models import architectures
 from nutshell.models.find import files
 from nutshell.report.results.result import Histogram, Measurement, Parameters
-from nutshell.run import plan as plans
-from nutshell.run.prompts import Request, requests
+from nutshell.runs import plan as plans
+from nutshell.runs.prompts import Request, requests
 from nutshell.tasks.task import Card, Task, register
 
 METRICS = (
@@ -127,9 +127,9 @@ class LanguageModel(Task):
         ]
 
     def run(self, experiment: LanguageModelExperiment, args, resume: Path | None, record) -> Measurement:
-        from nutshell.run.generation import Samples
-        from nutshell.run.session import Session, data_of, evaluated_on, pass_of, validation
-        from nutshell.run.trainer.language import LanguageModelTrainer
+        from nutshell.runs.generation import Samples
+        from nutshell.runs.session import Session, data_of, evaluated_on, pass_of, validation
+        from nutshell.runs.trainer.language import LanguageModelTrainer
 
         session, trained = Session(resume, args), plans.trains(plans.settings(experiment))
         with args.main_process_first(desc="tokenizing"):

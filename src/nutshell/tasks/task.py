@@ -87,7 +87,7 @@ class Task(ABC):
             experiment: One of `asks`.
             args: The run's TrainingArguments, with its seed and its folder, where everything is written.
             resume: The checkpoint that training resumes from, or None.
-            record: A run.folder.Record, which notes in the folder that the run has begun.
+            record: A runs.folder.Record, which notes in the folder that the run has begun.
 
         Raises:
             UserError: Whatever is wrong with model, data or settings, before any training; or that training diverged.

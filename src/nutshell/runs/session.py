@@ -14,7 +14,7 @@ from nutshell.experiment.blocks import Experiment
 from nutshell.machine import checkpoints, interruption
 from nutshell.machine.errors import UserError, plural
 from nutshell.report.results.result import Data, EvaluatedOn, Pass, Training
-from nutshell.run.trainer.exact import ExactTrainer
+from nutshell.runs.trainer.exact import ExactTrainer
 
 logger = logging.getLogger("nutshell")
 

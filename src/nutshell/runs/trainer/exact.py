@@ -14,8 +14,8 @@ from transformers import Trainer, TrainerCallback
 
 from nutshell.machine import checkpoints, interruption
 from nutshell.machine.errors import UserError
-from nutshell.run.trainer import progress
-from nutshell.run.trainer.order import PaddedOrder, WithDummies
+from nutshell.runs.trainer import progress
+from nutshell.runs.trainer.order import PaddedOrder, WithDummies
 
 
 class ExactTrainer(Trainer):

@@ -11,8 +11,8 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase, TrainerCallb
 
 from nutshell.machine.files import read_lines, write_lines
 from nutshell.models.language import CausalModel, Draw
-from nutshell.run.prompts import Request
-from nutshell.run.trainer.exact import ExactTrainer
+from nutshell.runs.prompts import Request
+from nutshell.runs.trainer.exact import ExactTrainer
 
 NOTHING = -100  # after a continuation's last token
 PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -3,7 +3,7 @@
 import pytest
 
 from nutshell.machine import checkpoints
-from nutshell.run.trainer.classifier import ClassifierTrainer
+from nutshell.runs.trainer.classifier import ClassifierTrainer
 from tests.conftest import SMALL_YAML, TEXT_YAML
 
 SAVING = "max_steps: 2, save_strategy: steps, save_steps: 1,"

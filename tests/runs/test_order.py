@@ -5,7 +5,7 @@ import random
 import torch
 from transformers.trainer_pt_utils import LengthGroupedSampler as Stock
 
-from nutshell.run.trainer.order import LengthGroupedSampler
+from nutshell.runs.trainer.order import LengthGroupedSampler
 
 LENGTHS = random.Random(0).choices(range(5, 100), k=500)
 

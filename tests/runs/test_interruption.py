@@ -10,9 +10,9 @@ import pytest
 from nutshell.cli.main import main
 from nutshell.machine import checkpoints, interruption
 from nutshell.machine.files import read_lines
-from nutshell.run.trainer.classifier import ClassifierTrainer
-from nutshell.run.trainer.exact import ExactTrainer
-from nutshell.run.trainer.language import LanguageModelTrainer
+from nutshell.runs.trainer.classifier import ClassifierTrainer
+from nutshell.runs.trainer.exact import ExactTrainer
+from nutshell.runs.trainer.language import LanguageModelTrainer
 from tests.conftest import TEXT_YAML
 from tests.run.conftest import BEST, EPOCHS, NEVER, SLOW, STEPS, figures, history, weights
 

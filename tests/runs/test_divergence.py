@@ -13,9 +13,9 @@ import torch
 from nutshell.machine import checkpoints
 from nutshell.machine.errors import UserError
 from nutshell.report.results import runs as results
-from nutshell.run.trainer.classifier import ClassifierTrainer
-from nutshell.run.trainer.exact import ExactTrainer
-from nutshell.run.trainer.language import LanguageModelTrainer
+from nutshell.runs.trainer.classifier import ClassifierTrainer
+from nutshell.runs.trainer.exact import ExactTrainer
+from nutshell.runs.trainer.language import LanguageModelTrainer
 from tests.conftest import ROOT, SMALL_YAML, TEXT_YAML
 
 STEPS = "max_steps: 12, learning_rate: 1e-3, logging_steps: 1, save_strategy: steps, save_steps: 2,"
@@ -24,7 +24,7 @@ LABELS, TEXTS = (text.replace("max_steps: 2,", STEPS) for text in (SMALL_YAML, T
 ONE_OF_TWO = """
 import os, sys, torch
 from nutshell.cli.main import main
-from nutshell.run.trainer.classifier import ClassifierTrainer
+from nutshell.runs.trainer.classifier import ClassifierTrainer
 stock, batches = ClassifierTrainer.loss, [0]
 def loss(self, outputs, labels, num_items_in_batch=None):
     batches[0] += 1

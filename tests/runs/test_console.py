@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from nutshell.machine import progress
-from nutshell.run.generation import GenerateTrainer
-from nutshell.run.trainer.classifier import ClassifierTrainer
-from nutshell.run.trainer.progress import PlainProgress
+from nutshell.runs.generation import GenerateTrainer
+from nutshell.runs.trainer.classifier import ClassifierTrainer
+from nutshell.runs.trainer.progress import PlainProgress
 from tests.conftest import PROMPTS_YAML, SMALL_YAML, TEXT_YAML
 
 

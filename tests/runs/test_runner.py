@@ -15,7 +15,7 @@ from nutshell.data import labelled
 from nutshell.data.datasets import LabelledData
 from nutshell.machine import checkpoints
 from nutshell.report.results.result import read_result
-from nutshell.run.trainer.classifier import ClassifierTrainer
+from nutshell.runs.trainer.classifier import ClassifierTrainer
 from tests.conftest import PROMPTS_YAML, SMALL_YAML, TEXT_YAML
 from tests.run.conftest import figures
 

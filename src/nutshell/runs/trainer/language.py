@@ -10,8 +10,8 @@ from torch.nn.functional import pad
 from nutshell.bits.metrics import Metric, evaluation_module
 from nutshell.data.text.windows import Windows
 from nutshell.machine.errors import UserError
-from nutshell.run.trainer.exact import ExactTrainer
-from nutshell.run.trainer.order import PADDING
+from nutshell.runs.trainer.exact import ExactTrainer
+from nutshell.runs.trainer.order import PADDING
 
 
 class LanguageModelTrainer(ExactTrainer):

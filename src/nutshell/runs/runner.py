@@ -25,9 +25,9 @@ from nutshell.report.results.runs import Run, settings
 from nutshell.report.results.summary import Summary, summarize
 from nutshell.report.tracking.mode import Mode
 from nutshell.report.tracking.tracker import Tracker
-from nutshell.run import folder as folders
-from nutshell.run import session
-from nutshell.run.folder import Record, lost_process
+from nutshell.runs import folder as folders
+from nutshell.runs import session
+from nutshell.runs.folder import Record, lost_process
 
 logger = logging.getLogger("nutshell")
 

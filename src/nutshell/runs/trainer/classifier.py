@@ -10,8 +10,8 @@ from torch.utils.data import SequentialSampler
 from nutshell.bits.metrics import Metric, evaluation_module
 from nutshell.machine.errors import UserError
 from nutshell.models.classifier import label_nats
-from nutshell.run.trainer.exact import ExactTrainer
-from nutshell.run.trainer.order import PADDING, LengthGroupedSampler
+from nutshell.runs.trainer.exact import ExactTrainer
+from nutshell.runs.trainer.order import PADDING, LengthGroupedSampler
 
 
 class ClassifierTrainer(ExactTrainer):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nutshell.run.trainer.classifier import ClassifierTrainer
+from nutshell.runs.trainer.classifier import ClassifierTrainer
 from tests.run.conftest import EPOCHS, STEPS, weights
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
-from nutshell.run.trainer.order import DUMMY, LengthGroupedSampler, PaddedOrder, WithDummies
+from nutshell.runs.trainer.order import DUMMY, LengthGroupedSampler, PaddedOrder, WithDummies
 from tests.conftest import SMALL_YAML
 from tests.run.conftest import SLOW, STEPS, history, weights
 
