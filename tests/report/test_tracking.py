@@ -20,7 +20,7 @@ from tests.conftest import PROMPTS_YAML, SMALL_YAML
 from tests.machine.test_launch import NUTSHELL, finish, start, wait_for
 from tests.report import runs
 from tests.report.tracked import KEY, records, summary, tracked_off_line
-from tests.run.test_runner import TRAINED, Stopped, figures, stop_at
+from tests.runs.test_runner import TRAINED, Stopped, figures, stop_at
 
 RESOLVED = {
     "task": "classify",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nutshell.runs.trainer.classifier import ClassifierTrainer
-from tests.run.conftest import EPOCHS, STEPS, weights
+from tests.runs.conftest import EPOCHS, STEPS, weights
 
 
 @pytest.mark.slow  # the fast ones fill it at the end

@@ -14,7 +14,7 @@ from nutshell.runs.trainer.classifier import ClassifierTrainer
 from nutshell.runs.trainer.exact import ExactTrainer
 from nutshell.runs.trainer.language import LanguageModelTrainer
 from tests.conftest import TEXT_YAML
-from tests.run.conftest import BEST, EPOCHS, NEVER, SLOW, STEPS, figures, history, weights
+from tests.runs.conftest import BEST, EPOCHS, NEVER, SLOW, STEPS, figures, history, weights
 
 
 @pytest.fixture(autouse=True)

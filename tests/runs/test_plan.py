@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from nutshell.machine import launch
 from nutshell.machine.errors import UserError
 from tests.conftest import SMALL_YAML
-from tests.run.conftest import STEPS
+from tests.runs.conftest import STEPS
 
 
 @pytest.mark.parametrize("batch, accumulation, epochs", [(16, 1, 1), (16, 4, 2), (7, 3, 1), (64, 2, 0.5)])

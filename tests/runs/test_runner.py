@@ -17,7 +17,7 @@ from nutshell.machine import checkpoints
 from nutshell.report.results.result import read_result
 from nutshell.runs.trainer.classifier import ClassifierTrainer
 from tests.conftest import PROMPTS_YAML, SMALL_YAML, TEXT_YAML
-from tests.run.conftest import figures
+from tests.runs.conftest import figures
 
 TRAINED = SMALL_YAML.replace(
     "max_steps: 2", "max_steps: 12, save_strategy: steps, save_steps: 4, train_sampling_strategy: group_by_length"

@@ -8,7 +8,7 @@ from transformers import TrainingArguments
 
 from nutshell.runs.trainer.order import DUMMY, LengthGroupedSampler, PaddedOrder, WithDummies
 from tests.conftest import SMALL_YAML
-from tests.run.conftest import SLOW, STEPS, history, weights
+from tests.runs.conftest import SLOW, STEPS, history, weights
 
 
 def test_several_gpus_under_plain_python(write, nutshell, monkeypatch):
