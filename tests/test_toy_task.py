@@ -9,7 +9,8 @@ import numpy
 import pytest
 from huggingface_hub import ModelCard
 
-from nutshell.bits.metrics import STATISTICS, Metric, statistic
+from nutshell.bits.metrics import Metric
+from nutshell.bits.statistics import STATISTICS, statistic
 from nutshell.bits.units import NAME, Units
 from nutshell.experiment.blocks import Experiment, Reference, Word
 from nutshell.report.results.result import Data, EvaluatedOn, Measurement, Parameters, Pass, read_result

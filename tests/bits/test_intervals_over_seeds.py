@@ -6,7 +6,7 @@ import numpy
 import pytest
 from scipy import stats
 
-from nutshell.bits import intervals, metrics
+from nutshell.bits import intervals, statistics
 
 POINTS, WEIGHTS = numpy.polynomial.hermite_e.hermegauss(61)
 WEIGHTS = WEIGHTS / WEIGHTS.sum()  # of a standard normal's values
@@ -50,9 +50,9 @@ def nats_per_byte(_spread: float) -> float:
 
 
 MODELS = {
-    "accuracy": (right_answers, accuracy, metrics.mean),
-    "f1": (guesses, f1, metrics.f1),
-    "nats_per_byte": (code_lengths, nats_per_byte, metrics.ratio),
+    "accuracy": (right_answers, accuracy, statistics.mean),
+    "f1": (guesses, f1, statistics.f1),
+    "nats_per_byte": (code_lengths, nats_per_byte, statistics.ratio),
 }
 
 
@@ -78,7 +78,7 @@ def coverage_of_a_difference(sides: tuple[int, int], units: int, spread: float, 
             logits = bias + width * random.standard_normal((seeds, 1)) + examples
             right = random.random((seeds, units)) < 1 / (1 + numpy.exp(-logits))
             groups.append([(row,) for row in right.astype(float)])
-        low, high = intervals.difference_over_seeds_and_units(*groups, metrics.mean, 199)
+        low, high = intervals.difference_over_seeds_and_units(*groups, statistics.mean, 199)
         chances = [
             WEIGHTS @ (1 / (1 + numpy.exp(-(bias + width * POINTS[:, None] + 2 * POINTS)))) @ WEIGHTS
             for bias, width in ((1.0, spread), (0.5, spread / 2))
@@ -123,16 +123,16 @@ def mean_over_seeds(runs) -> tuple:
 
 def test_over_units_draws_as_scipy_does():
     columns = guesses(numpy.random.default_rng(3), 1, 333, 0.0)[0]
-    theirs = stats.bootstrap(columns, metrics.f1, paired=True, vectorized=True, method="percentile", rng=0)
-    assert intervals.over_units(columns, metrics.f1) == tuple(theirs.confidence_interval)
+    theirs = stats.bootstrap(columns, statistics.f1, paired=True, vectorized=True, method="percentile", rng=0)
+    assert intervals.over_units(columns, statistics.f1) == tuple(theirs.confidence_interval)
 
 
 def test_equal_seeds_leave_the_sampling_of_examples():
     """Of seeds that are equally often right, on the same examples or on others."""
     one = numpy.arange(80) % 2.0
     for other in (one, numpy.sort(one)):
-        low, high = intervals.over_seeds_and_units([(one,), (other,)], metrics.mean)
-        assert (low, high) == intervals.over_units(mean_over_seeds([(one,), (other,)]), metrics.mean)
+        low, high = intervals.over_seeds_and_units([(one,), (other,)], statistics.mean)
+        assert (low, high) == intervals.over_units(mean_over_seeds([(one,), (other,)]), statistics.mean)
         assert low < 0.5 - 0.05 and high > 0.5 + 0.05
 
 
@@ -141,9 +141,9 @@ def test_seeds_that_contradict_each_other_leave_the_sampling_of_examples():
     labels = numpy.arange(80) % 2.0
     runs = [(1 - labels,), (labels,)]
     half = stats.norm.ppf(0.975) * math.sqrt(0.25 / 80)
-    ours = intervals.over_seeds_and_units(runs, metrics.mean)
+    ours = intervals.over_seeds_and_units(runs, statistics.mean)
     assert ours == pytest.approx((0.5 - half, 0.5 + half), abs=0.005)
-    apart = intervals.difference_over_seeds_and_units(runs, [(numpy.ones(80),)] * 2, metrics.mean)
+    apart = intervals.difference_over_seeds_and_units(runs, [(numpy.ones(80),)] * 2, statistics.mean)
     assert apart == pytest.approx((-0.5 - half, -0.5 + half), abs=0.005)
 
 
@@ -160,8 +160,8 @@ def test_one_run_or_the_same_several_times_is_over_units(metric):
 def test_units_that_do_not_differ_leave_the_seeds():
     ones, others = [0.81, 0.79, 0.86], [0.70, 0.75]
     runs, rest = ([(numpy.full(30, value),) for value in values] for values in (ones, others))
-    assert intervals.over_seeds_and_units(runs, metrics.mean) == pytest.approx(intervals.over_seeds(ones))
-    apart = intervals.difference_over_seeds_and_units(runs, rest, metrics.mean)
+    assert intervals.over_seeds_and_units(runs, statistics.mean) == pytest.approx(intervals.over_seeds(ones))
+    apart = intervals.difference_over_seeds_and_units(runs, rest, statistics.mean)
     welch = stats.ttest_ind(ones, others, equal_var=False).confidence_interval(0.95)
     assert apart == pytest.approx((welch.low, welch.high))
 
@@ -170,8 +170,8 @@ def test_units_that_do_not_differ_leave_the_seeds():
 def test_never_narrower_than_over_units(seeds):
     for trial in range(20):
         runs = right_answers(numpy.random.default_rng(trial), seeds, 50, 0.2)
-        low, high = intervals.over_seeds_and_units(runs, metrics.mean, 499)
-        inner = intervals.over_units(mean_over_seeds(runs), metrics.mean, 499)
+        low, high = intervals.over_seeds_and_units(runs, statistics.mean, 499)
+        inner = intervals.over_units(mean_over_seeds(runs), statistics.mean, 499)
         assert low <= inner[0] + 1e-12 and inner[1] - 1e-12 <= high
 
 
@@ -191,7 +191,7 @@ def test_the_formula_by_brute_force():
         part = ((end - center) / stats.norm.ppf(0.975)) ** 2 * (1 - disagreement / units)
         half = (student * seeds + stats.norm.ppf(0.975) * part) / math.sqrt(seeds + part)
         expected.append(center + math.copysign(half, end - center))
-    assert intervals.over_seeds_and_units(runs, metrics.mean, 999) == pytest.approx(expected)
+    assert intervals.over_seeds_and_units(runs, statistics.mean, 999) == pytest.approx(expected)
 
 
 def test_the_disagreement_is_that_of_the_analysis_of_variance():
@@ -201,23 +201,23 @@ def test_the_disagreement_is_that_of_the_analysis_of_variance():
     units = (covariances.sum() - numpy.trace(covariances)) / 12 / 500
     seeds, student = numpy.var([column.mean() for (column,) in runs], ddof=1) / 4, stats.t.ppf(0.975, 3)
     width = 2 * (student * seeds + stats.norm.ppf(0.975) * units) / math.sqrt(seeds + units)
-    low, high = intervals.over_seeds_and_units(runs, metrics.mean)
+    low, high = intervals.over_seeds_and_units(runs, statistics.mean)
     assert high - low == pytest.approx(width, rel=0.02)
 
 
 def test_the_order_of_seeds_and_sides_does_not_matter():
     runs = guesses(numpy.random.default_rng(4), 5, 90, 0.2)
-    forward = intervals.over_seeds_and_units(runs, metrics.f1)
-    assert intervals.over_seeds_and_units(runs[::-1], metrics.f1) == pytest.approx(forward, rel=1e-9)
-    low, high = intervals.difference_over_seeds_and_units(runs[:3], runs[3:], metrics.f1)
-    swapped = intervals.difference_over_seeds_and_units(runs[3:], runs[:3], metrics.f1)
+    forward = intervals.over_seeds_and_units(runs, statistics.f1)
+    assert intervals.over_seeds_and_units(runs[::-1], statistics.f1) == pytest.approx(forward, rel=1e-9)
+    low, high = intervals.difference_over_seeds_and_units(runs[:3], runs[3:], statistics.f1)
+    swapped = intervals.difference_over_seeds_and_units(runs[3:], runs[:3], statistics.f1)
     assert swapped == pytest.approx((-high, -low), rel=1e-9)
 
 
 def test_a_difference_of_single_seeds_is_the_paired_bootstrap():
     one, other = right_answers(numpy.random.default_rng(6), 2, 120, 0.5)
-    ours = intervals.difference_over_seeds_and_units([one], [other], metrics.mean)
-    assert ours == pytest.approx(intervals.over_units((one[0] - other[0],), metrics.mean), rel=1e-9)
+    ours = intervals.difference_over_seeds_and_units([one], [other], statistics.mean)
+    assert ours == pytest.approx(intervals.over_units((one[0] - other[0],), statistics.mean), rel=1e-9)
 
 
 def test_many_units_are_resampled_less_often():

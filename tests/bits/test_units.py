@@ -5,7 +5,8 @@ import pyarrow.parquet
 import pytest
 
 from nutshell.bits import units
-from nutshell.bits.metrics import STATISTICS, Metric, mean, statistic
+from nutshell.bits.metrics import Metric
+from nutshell.bits.statistics import STATISTICS, mean, statistic
 from nutshell.bits.units import Units
 from nutshell.machine.errors import UserError
 from nutshell.tasks import classify, language_model

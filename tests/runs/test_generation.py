@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from nutshell.bits.metrics import distinct_1, repetition_4
+from nutshell.bits.statistics import distinct_1, repetition_4
 from nutshell.experiment import generation_keys
 from nutshell.machine.files import read_lines
 from nutshell.models import build

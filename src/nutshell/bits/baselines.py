@@ -3,7 +3,7 @@
 import bz2
 import gzip
 import lzma
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy
 
@@ -16,27 +16,48 @@ def majority(metrics: Sequence[Metric], train: numpy.ndarray, columns: Columns, 
     """The figures of guesses from the training labels alone, without a look at any text.
 
     Args:
-        metrics: Of a classifier: over `predicted`, `nats` and `label`.
+        metrics: Of a classifier, as `of_classes` has them.
         train: (training examples,) labels.
         columns: With `label` (examples,), of the part that is measured.
         labels: What label 0, 1, ... means.
 
     Returns:
-        Of metrics of answers: those of always answering the most frequent training label, each of them if several are
-        equally frequent. Of metrics of nats: those of the training labels' frequencies, left out if the measured
-        part has a label that training lacks.
+        Of metrics of answers: those of always answering the most frequent training label with its frequency as
+        confidence, each of them if several are equally frequent. Of metrics of nats: those of the training labels'
+        frequencies, left out if the measured part has a label that training lacks. What is undefined is left out.
     """
     counts, label = numpy.bincount(train, minlength=len(labels)), columns["label"]
     with numpy.errstate(divide="ignore"):
         frequencies = {"nats": -numpy.log(counts / counts.sum())[label]}
     answers = {
-        f"always answering {labels[answer]}": {"predicted": numpy.full(len(label), answer)}
+        f"always answering {labels[answer]}": {
+            "predicted": numpy.full(len(label), answer),
+            "confidence": numpy.full(len(label), counts[answer] / counts.sum()),
+        }
         for answer in numpy.flatnonzero(counts == counts.max())
     }
+    by_frequency = {"the training labels' frequencies": frequencies}
+    return _figures(metrics, columns, lambda metric: by_frequency if "nats" in metric.columns else answers)
+
+
+def training_mean(metrics: Sequence[Metric], train: numpy.ndarray, columns: Columns) -> Baseline:
+    """The figures of answering the mean of the training labels, whatever the text; correlations with it are undefined
+    and left out.
+
+    Args:
+        metrics: Of numbers, as `OF_NUMBERS` has them.
+        train: (training examples,) labels.
+        columns: With `label` (examples,), of the part that is measured.
+    """
+    guesses = {"always answering the training mean": {"predicted": numpy.full(len(columns["label"]), train.mean())}}
+    return _figures(metrics, columns, lambda metric: guesses)
+
+
+def _figures(metrics: Sequence[Metric], columns: Columns, guesses: Callable[[Metric], Mapping]) -> Baseline:
+    """The value of each metric with each guess's columns in the place of the model's, where it is defined."""
     baseline = {}
     for metric in metrics:
-        guesses = {"the training labels' frequencies": frequencies} if "nats" in metric.columns else answers
-        values = {name: metric.value({**columns, **guess}) for name, guess in guesses.items()}
+        values = {name: metric.value({**columns, **guess}) for name, guess in guesses(metric).items()}
         baseline[metric.name] = {name: value for name, value in values.items() if value is not None}
     return {name: values for name, values in baseline.items() if values}
 

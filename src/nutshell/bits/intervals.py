@@ -2,9 +2,15 @@
 
 A metric is one statistic of columns of units (examples, or stretches of text): a function of arrays along an axis, such
 as a mean. Its value, its interval and the interval of a difference follow from that function.
+
+A statistic may be undefined (not a number) in some resamples, such as the correlation of answers that are then all the
+same. Those are left out; where they are more than MOST_UNDEFINED, or the value itself is undefined, there is no
+interval.
 """
 
+import dataclasses
 import math
+import warnings
 from collections.abc import Callable, Sequence
 
 import numpy
@@ -12,6 +18,7 @@ from scipy import stats
 
 RESAMPLES = 9999
 MOST_DRAWS = 50_000_000  # of units, in all resamples of an interval over seeds and units or of a difference
+MOST_UNDEFINED = 0.05  # of the resamples
 FEWEST_UNITS = 20  # resampling fewer says little about how far other units would differ
 NORMAL = float(stats.norm.ppf(0.975))
 
@@ -24,7 +31,7 @@ def resamples_of(units: int) -> int:
     return min(RESAMPLES, max(1999, MOST_DRAWS // units))
 
 
-def over_units(columns: Arrays, statistic: Statistic, resamples: int | None = None) -> tuple[float, float]:
+def over_units(columns: Arrays, statistic: Statistic, resamples: int | None = None) -> tuple[float, float] | None:
     """The interval of a statistic of one model, or of a paired difference: the percentile bootstrap, a fixed seed.
 
     Args:
@@ -33,17 +40,20 @@ def over_units(columns: Arrays, statistic: Statistic, resamples: int | None = No
         resamples: How many; None: RESAMPLES.
 
     Returns:
-        Its lower and its upper end.
+        Its lower and its upper end; None where it is undefined too often.
 
     Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13.
     """
-    interval = _bootstrap(columns, statistic, resamples or RESAMPLES).confidence_interval
+    bootstrap = _bootstrap(columns, statistic, resamples or RESAMPLES)
+    if bootstrap is None:
+        return None
+    interval = bootstrap.confidence_interval
     return float(interval.low), float(interval.high)
 
 
 def over_seeds_and_units(
     runs: Sequence[Arrays], statistic: Statistic, resamples: int | None = None
-) -> tuple[float, float]:
+) -> tuple[float, float] | None:
     """The interval of the mean over seeds: where it would be with other seeds and other units.
 
     The mean has two sources of error. Between seeds: S = s^2 / seeds, s the standard deviation of the seeds' values;
@@ -67,7 +77,7 @@ def over_seeds_and_units(
         resamples: How many; None: `resamples_of` the units.
 
     Returns:
-        Its lower and its upper end. One seed: the same as `over_units`.
+        Its lower and its upper end; None where it is undefined too often. One seed: the same as `over_units`.
 
     Source: Cochran 1964, "Approximate significance levels of the Behrens-Fisher test"; the parts: Searle, Casella &
     McCulloch 1992, "Variance Components", chapter 4, a crossed classification with random effects.
@@ -77,7 +87,7 @@ def over_seeds_and_units(
 
 def difference_over_seeds_and_units(
     ones: Sequence[Arrays], others: Sequence[Arrays], statistic: Statistic, resamples: int | None = None
-) -> tuple[float, float]:
+) -> tuple[float, float] | None:
     """The interval of the first mean over seeds minus the second, both on the same units.
 
     As `over_seeds_and_units`: U is the bootstrap variance of the paired difference, C the sum of both sides', S the sum
@@ -91,7 +101,7 @@ def difference_over_seeds_and_units(
         resamples: How many; None: `resamples_of` the units.
 
     Returns:
-        Its lower and its upper end.
+        Its lower and its upper end; None where it is undefined too often.
 
     Source: as `over_seeds_and_units`; Welch 1947, "The generalization of 'Student's' problem when several different
     population variances are involved".
@@ -101,7 +111,7 @@ def difference_over_seeds_and_units(
 
 def _over_seeds_and_units(
     sides: Sequence[Sequence[Arrays]], statistic: Statistic, resamples: int | None
-) -> tuple[float, float]:
+) -> tuple[float, float] | None:
     """The interval of the mean over the runs of one side, or of that minus the mean over a second side's."""
     columns, runs = _distinct([run for side in sides for run in side])
     ends = numpy.cumsum([len(side) for side in sides])[:-1]
@@ -113,6 +123,8 @@ def _over_seeds_and_units(
 
     values = center_and_values(*columns)
     bootstrap = _bootstrap(columns, center_and_values, resamples or resamples_of(len(columns[0])))
+    if bootstrap is None:
+        return None
     resampled = bootstrap.bootstrap_distribution
     center, low, high = values[0], bootstrap.confidence_interval.low[0], bootstrap.confidence_interval.high[0]
     parts, disagreement = [], 0.0
@@ -154,16 +166,23 @@ def _distinct(runs: Sequence[Arrays]) -> tuple[list[numpy.ndarray], list[list[in
 
 
 def _bootstrap(columns: Arrays, statistic: Statistic, resamples: int):
-    return stats.bootstrap(
-        tuple(columns),
-        statistic,
-        paired=True,
-        vectorized=True,
-        n_resamples=resamples,
-        method="percentile",
-        batch=max(1, 200_000 // len(columns[0])),  # what is drawn stays in the cache; the draws are the same
-        rng=0,
-    )
+    """scipy's bootstrap, of the resamples in which every value is defined; None where it is undefined too often."""
+    if not numpy.isfinite(statistic(*columns, axis=-1)).all():
+        return None
+    same = {"statistic": statistic, "paired": True, "vectorized": True, "method": "percentile", "rng": 0}
+    # Small batches: what is drawn stays in the cache; the draws are the same.
+    same |= {"data": tuple(columns), "batch": max(1, 200_000 // len(columns[0]))}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        bootstrap = stats.bootstrap(**same, n_resamples=resamples)
+    values = bootstrap.bootstrap_distribution
+    defined = numpy.isfinite(values).reshape(-1, values.shape[-1]).all(0)
+    if defined.all():
+        return bootstrap
+    if defined.mean() < 1 - MOST_UNDEFINED:
+        return None
+    rest = dataclasses.replace(bootstrap, bootstrap_distribution=values[..., defined])
+    return stats.bootstrap(**same, n_resamples=0, bootstrap_result=rest)
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:

@@ -11,99 +11,19 @@ from dataclasses import dataclass
 import numpy
 from pydantic import BaseModel, ConfigDict
 
-LARGEST_EXPONENT_NATS = 709.0  # whose exponential is still a float
+from nutshell.bits.statistics import (
+    agreement,
+    calibration_error,
+    f1,
+    macro_f1,
+    matthews,
+    mean_bits,
+    pearson,
+    spearman,
+    squared_error,
+)
+
 Columns = Mapping[str, numpy.ndarray]
-STATISTICS: dict[str, Callable[..., numpy.ndarray]] = {}
-
-
-def statistic(function: Callable[..., numpy.ndarray]) -> Callable[..., numpy.ndarray]:
-    """Registers a function by its name, so that a file of units can name what computes its figures.
-
-    Args:
-        function: Of columns (..., units) and `axis`, along which the units are.
-    """
-    STATISTICS[function.__name__] = function
-    return function
-
-
-@statistic
-def mean(values: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
-    """The mean."""
-    return values.mean(axis)
-
-
-@statistic
-def ratio(numerators: numpy.ndarray, denominators: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
-    """Sum over sum; not a number where both are 0."""
-    with numpy.errstate(divide="ignore", invalid="ignore"):
-        return numpy.true_divide(numerators.sum(axis), denominators.sum(axis))
-
-
-@statistic
-def agreement(predicted: numpy.ndarray, label: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
-    """The share of units whose predicted class is the true one."""
-    return (predicted == label).mean(axis)
-
-
-@statistic
-def f1(predicted: numpy.ndarray, label: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
-    """2 true positives / (2 true positives + false positives + false negatives) for class 1; 0 without a positive."""
-    true = ((predicted == 1) & (label == 1)).sum(axis)
-    positives = (predicted == 1).sum(axis) + (label == 1).sum(axis)
-    return numpy.divide(2 * true, positives, out=numpy.zeros(numpy.shape(true)), where=positives > 0)
-
-
-@statistic
-def mean_bits(nats: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
-    """The mean of nats, in bits."""
-    return nats.mean(axis) / math.log(2)
-
-
-@statistic
-def bits_ratio(nats: numpy.ndarray, sizes: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
-    """Summed nats, in bits, over summed sizes."""
-    with numpy.errstate(divide="ignore", invalid="ignore"):
-        return numpy.true_divide(nats.sum(axis) / math.log(2), sizes.sum(axis))
-
-
-@statistic
-def exponential_ratio(nats: numpy.ndarray, counts: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
-    """exp(summed nats / summed counts)."""
-    return numpy.exp(numpy.minimum(ratio(nats, counts, axis), LARGEST_EXPONENT_NATS))
-
-
-@statistic
-def distinct_1(texts: Sequence[Sequence[int]], axis: int = -1) -> float:
-    """The share of all tokens that are distinct, over all texts; not a number if there are none.
-
-    Source: Li et al. 2016, "A Diversity-Promoting Objective Function for Neural Conversation Models", section 5.
-    """
-    return _distinct(texts, 1)
-
-
-@statistic
-def distinct_2(texts: Sequence[Sequence[int]], axis: int = -1) -> float:
-    """The share of all pairs of neighbouring tokens that are distinct, like `distinct_1`."""
-    return _distinct(texts, 2)
-
-
-@statistic
-def repetition_4(texts: Sequence[Sequence[int]], axis: int = -1) -> float:
-    """The share of a text's 4-grams of tokens that came before in it, the mean over texts that have any.
-
-    Source: Welleck et al. 2020, "Neural Text Generation with Unlikelihood Training", section 6 (seq-rep-4).
-    """
-    shares = [1 - len(set(grams)) / len(grams) for text in texts if (grams := _grams(text, 4))]
-    return math.fsum(shares) / len(shares) if shares else math.nan
-
-
-def _distinct(texts: Sequence[Sequence[int]], length: int) -> float:
-    grams = [gram for text in texts for gram in _grams(text, length)]
-    return len(set(grams)) / len(grams) if grams else math.nan
-
-
-def _grams(text: Sequence[int], length: int) -> list[tuple[int, ...]]:
-    return [*zip(*(text[start:] for start in range(length)), strict=False)]
 
 
 class Figure(BaseModel):
@@ -137,6 +57,7 @@ class Metric:
             where these are equal.
         resampled: Whether units may be drawn again, for an interval: not where they depend on each other.
         bounds: The lowest and the highest value there can be; None where there is none.
+        where: A column of booleans, true of the units that the metric is of; None: of all.
     """
 
     name: str
@@ -147,18 +68,37 @@ class Metric:
     given: tuple[str, ...] = ()
     resampled: bool = True
     bounds: tuple[float | None, float | None] = (0.0, None)
+    where: str | None = None
+
+    @property
+    def describes(self) -> tuple[str, ...]:
+        """`given`, and which units it is of."""
+        return self.given if self.where is None else (*self.given, self.where)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Every column that it looks at."""
+        return self.columns if self.where is None else (*self.columns, self.where)
 
     def select(self, columns: Columns) -> list[numpy.ndarray]:
-        """The statistic's arguments."""
-        return [columns[name] for name in self.columns]
+        """The statistic's arguments, of the units that the metric is of."""
+        arrays = [columns[name] for name in self.columns]
+        if self.where is None:
+            return arrays
+        chosen = numpy.asarray(columns[self.where], bool)
+        return [array[chosen] for array in arrays]
 
     def value(self, columns: Columns) -> float | None:
-        """The statistic of all units; None where it is no number."""
-        value = float(self.statistic(*self.select(columns)))
+        """The statistic of its units; None where it is no number, or there is no unit."""
+        arrays = self.select(columns)
+        if self.where is not None and not len(arrays[0]):
+            return None
+        value = float(self.statistic(*arrays))
         return value if math.isfinite(value) else None
 
     def interval(self, columns: Columns) -> tuple[float, float] | None:
-        """The 95 % interval over units; None with fewer than two of them, or where they may not be drawn again."""
+        """The 95 % interval over units; None with fewer than two of them, where they may not be drawn again, or where
+        the statistic is undefined too often when they are."""
         from nutshell.bits.intervals import over_units
 
         arrays = self.select(columns)
@@ -177,6 +117,39 @@ class Metric:
         return Figure(value=value, interval_95=interval, unit=self.unit, higher_is_better=self.higher_is_better)
 
 
+def of_classes(count: int) -> tuple[Metric, ...]:
+    """The metrics of a classifier with this many labels, over the columns `predicted`, `nats`, `confidence` and
+    `label`."""
+    answers = {"columns": ("predicted", "label"), "given": ("label",)}
+    metrics = (
+        Metric("accuracy", "share of examples", True, agreement, **answers, bounds=(0, 1)),
+        Metric("f1", "of the positive class", True, f1, **answers, bounds=(0, 1)),
+        Metric("macro_f1", "mean over classes", True, macro_f1, **answers, bounds=(0, 1)),
+        Metric("matthews", "correlation", True, matthews, **answers, bounds=(-1, 1)),
+        Metric("label_bits", "bits per example", False, mean_bits, ("nats",), given=("label",)),
+        Metric(
+            "calibration_error",
+            "between confidence and share of right answers",
+            False,
+            calibration_error,
+            ("confidence", "predicted", "label"),
+            given=("label",),
+            bounds=(0, 1),
+        ),
+    )
+    return tuple(metric for metric in metrics if metric.statistic is not f1 or count == 2)
+
+
+OF_NUMBERS = tuple(
+    Metric(name, unit, better, function, ("predicted", "label"), given=("label",), bounds=bounds)
+    for name, unit, better, function, bounds in (
+        ("pearson", "correlation", True, pearson, (-1, 1)),
+        ("spearman", "correlation of ranks", True, spearman, (-1, 1)),
+        ("squared_error", "per example", False, squared_error, (0, None)),
+    )
+)
+
+
 def evaluation_module(metrics: Sequence[Metric]):
     """The metrics' values as one `evaluate.Metric`, which gathers columns in batches and can be combined with others.
 
@@ -185,7 +158,7 @@ def evaluation_module(metrics: Sequence[Metric]):
     import datasets
     import evaluate
 
-    names = list(dict.fromkeys(name for metric in metrics for name in metric.columns))
+    names = list(dict.fromkeys(name for metric in metrics for name in metric.reads))
 
     class Figures(evaluate.Metric):
         def _info(self) -> evaluate.MetricInfo:

@@ -1,15 +1,18 @@
 """What every experiment file may say. What a task adds to it is in the task's own file."""
 
+import math
 import os
 import shlex
 from abc import abstractmethod
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
+import numpy
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model, field_validator
 
 from nutshell.experiment import generation_keys, training_keys
 from nutshell.machine import launch
+from nutshell.machine.errors import UserError, plural
 
 
 class Strict(BaseModel):
@@ -164,9 +167,57 @@ class Experiment(Strict):
             self._split = {"per_device_train_batch_size": at_once, "gradient_accumulation_steps": accumulated}
 
 
+class Loss(Strict):
+    """`loss:` how much an example of each class weighs in training: class_weights is a number for each, or balanced."""
+
+    class_weights: list[float] | Literal["balanced"] | None = None
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _check_weights(cls, value: Any) -> Any:
+        numbers = value if isinstance(value, list) and value else [None]
+        positive = all(type(number) in (int, float) and 0 < number < math.inf for number in numbers)
+        if value not in (None, "balanced") and not positive:
+            raise ValueError("expected balanced, or a list of a positive number for each class")
+        return value
+
+    def weights(self, labels: numpy.ndarray, count: int) -> list[float] | None:
+        """The weight of each class; None where all weigh alike. Balanced: n / (classes n_class), so that each class
+        weighs as much as any other and an example weighs 1 on average; as scikit-learn's class_weight has it.
+
+        Args:
+            labels: (examples,) whole numbers, of the training part.
+            count: How many classes there are.
+
+        Raises:
+            UserError: If there is not a weight for each class, or no training example of one.
+        """
+        if self.class_weights is None:
+            return None
+        counts = numpy.bincount(labels, minlength=count)
+        if self.class_weights == "balanced":
+            if not counts.all():
+                lacking = ", ".join(map(str, numpy.flatnonzero(counts == 0)))
+                raise UserError(f"loss.class_weights: balanced, but no training example has label {lacking}")
+            return (len(labels) / (count * counts)).tolist()
+        if len(self.class_weights) != count:
+            given = plural(len(self.class_weights), "number")
+            raise UserError(f"loss.class_weights: {given} for {count} classes; state one for each")
+        return self.class_weights
+
+
+class EarlyStopping(Strict):
+    """`early_stopping:` training ends when so many evaluations in a row have not improved the metric that chooses the
+    best checkpoint by more than the threshold. One whose metric is undefined (0 / 0) counts neither way."""
+
+    patience: Positive
+    threshold: Annotated[float, Field(ge=0)] = 0.0
+
+
 class Trained(Experiment):
     """An experiment that trains."""
 
     global_batch_size: Positive | None = None  # examples of a step; how they are divided follows from the launch
     keep_checkpoints: bool = False  # of a complete run; they hold the optimizer's state, twice the model's size
     training: dict[str, Any] = {}
+    early_stopping: EarlyStopping | None = None

@@ -12,7 +12,7 @@ from nutshell.experiment.yaml_text import shown
 
 Problem = tuple[tuple[str, ...], str]  # the path of the key to correct, and what is wrong with it
 Blocks = Mapping[str, Mapping[str, Any]]
-BLOCKS = ("model", "data", "training", "evaluation", "generation", "reference")
+BLOCKS = ("model", "data", "loss", "training", "early_stopping", "evaluation", "generation", "reference")
 
 
 def blocks_of(plain: Mapping[str, Any]) -> Blocks:
@@ -36,6 +36,8 @@ def checks(plain: Mapping[str, Any], blocks: Blocks, directions: Mapping[str, bo
     """
     if plain.get("global_batch_size") is not None:
         yield from _batch(blocks["training"])
+    if plain.get("early_stopping") is not None:
+        yield from _early_stopping(blocks["training"])
     yield from _generation(blocks["generation"])
     yield from _push(plain, blocks["training"])
     if directions:
@@ -50,6 +52,18 @@ def _batch(training: Mapping[str, Any]) -> Iterator[Problem]:
                 ("training", key),
                 f"training.{key}: follows from global_batch_size and the launch; state one of them, the other null",
             )
+
+
+def _early_stopping(training: Mapping[str, Any]) -> Iterator[Problem]:
+    path = ("early_stopping",)
+    if training.get("eval_strategy", "no") == "no":
+        yield path, "early_stopping: counts evaluations, but training.eval_strategy is no"
+    if training.get("load_best_model_at_end") is not True:
+        yield (
+            path,
+            "early_stopping: needs training.load_best_model_at_end: true, or the weights after the evaluations that "
+            "were no better would be measured",
+        )
 
 
 def _generation(generation: Mapping[str, Any]) -> Iterator[Problem]:

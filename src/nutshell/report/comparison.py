@@ -8,7 +8,8 @@ import numpy
 from scipy import stats
 
 from nutshell.bits import intervals
-from nutshell.bits.metrics import Metric, agreement
+from nutshell.bits.metrics import Metric
+from nutshell.bits.statistics import agreement
 from nutshell.bits.units import Units
 from nutshell.machine.errors import UserError
 from nutshell.report.results.summary import Series
@@ -149,7 +150,9 @@ def compare(first: Series, second: Series) -> Comparison:
     if not metrics:
         raise UserError(f"{first.label} and {second.label} have no figure that can be compared unit by unit")
     too_few = len(one) < intervals.FEWEST_UNITS
-    rows = [_row(metric, pair, tables, too_few) for metric in metrics]
+    rows = [row for metric in metrics if (row := _row(metric, tables))]
+    if not rows:
+        raise UserError(f"{first.label} and {second.label}: every figure of one of them is 0 / 0, which is no number")
     seeds = tuple([run.seed for run in series.complete] for series in pair)
     answers = next((metric for metric in metrics if metric.statistic is agreement), None)
     tests = _tests(answers, tables, seeds) if answers else []
@@ -157,27 +160,31 @@ def compare(first: Series, second: Series) -> Comparison:
 
 
 def _comparable(metric: Metric, tables: list[list[Units]]) -> bool:
-    """Whether every run has the metric, with equal columns where they say something of the units themselves."""
+    """Whether every run has the metric, of two units or more, with equal columns where they say something of the units
+    themselves."""
     if not metric.resampled or metric.higher_is_better is None:
         return False
     first = tables[0][0].columns
     for table in (*tables[0], *tables[1]):
         if metric not in table.metrics:
             return False
-        if any(not numpy.array_equal(table.columns[name], first[name]) for name in metric.given):
+        if any(not numpy.array_equal(table.columns[name], first[name]) for name in metric.describes):
             return False
-    return True
+    return len(metric.select(first)[0]) > 1
 
 
-def _row(metric: Metric, pair: tuple[Series, Series], tables: list[list[Units]], too_few: bool) -> Row:
+def _row(metric: Metric, tables: list[list[Units]]) -> Row | None:
+    """None where the difference is undefined."""
     columns = [[metric.select(table.columns) for table in runs] for runs in tables]
     values = tuple(float(numpy.mean([metric.statistic(*one) for one in runs])) for runs in columns)
     several = any(len(runs) > 1 for runs in columns)
     lowest, highest = metric.bounds
     most = math.inf if lowest is None or highest is None else highest - lowest
     ends = intervals.difference_over_seeds_and_units(*columns, metric.statistic)
+    if ends is None:
+        return None
     ends = max(-most, ends[0]), min(most, ends[1])
-    better = None
+    better, too_few = None, len(columns[0][0][0]) < intervals.FEWEST_UNITS
     if not too_few and (ends[0] > 0 or ends[1] < 0):
         better = 0 if (values[0] > values[1]) == metric.higher_is_better else 1
     over = f"seeds and {tables[0][0].kind}" if several else tables[0][0].kind

@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, field_validator
 
-from nutshell.bits.metrics import Metric, distinct_1, distinct_2, ratio, repetition_4
+from nutshell.bits.metrics import Metric
+from nutshell.bits.statistics import distinct_1, distinct_2, ratio, repetition_4
 from nutshell.bits.units import Units
 from nutshell.data.text import documents, vocabularies
 from nutshell.experiment.blocks import Checkpoint, Experiment, Positive, Strict, Word

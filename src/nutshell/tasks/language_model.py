@@ -8,7 +8,8 @@ import numpy
 from pydantic import BaseModel, Field, field_validator
 
 from nutshell.bits import baselines
-from nutshell.bits.metrics import Metric, bits_ratio, exponential_ratio
+from nutshell.bits.metrics import Metric
+from nutshell.bits.statistics import bits_ratio, exponential_ratio
 from nutshell.bits.units import Units
 from nutshell.data.datasets import TEXTS, TextData, problems
 from nutshell.data.text import corpus as corpora

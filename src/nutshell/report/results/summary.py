@@ -223,11 +223,14 @@ def _over_seeds(name: str, runs: Sequence[Run], values: list[float | None]) -> t
     except UserError:
         return alone
     metric = next((metric for metric in tables[0].metrics if metric.name == name), None)
-    if metric and metric.resampled and len(tables[0]) > 1 and len({len(units) for units in tables}) == 1:
-        columns = [metric.select(units.columns) for units in tables]
-        ends = intervals.over_seeds_and_units(columns, metric.statistic)
-        return metric.cut(ends), f"seeds and {tables[0].kind}"
-    return alone
+    if metric is None or not metric.resampled:
+        return alone
+    columns = [metric.select(units.columns) for units in tables]
+    counts = {len(arrays[0]) for arrays in columns}
+    if len(counts) > 1 or max(counts) < 2:
+        return alone
+    ends = intervals.over_seeds_and_units(columns, metric.statistic)
+    return (metric.cut(ends), f"seeds and {tables[0].kind}") if ends else alone
 
 
 def _note(run: Run, note: str, runs: Sequence[Run]) -> str:
