@@ -11,9 +11,9 @@ import numpy
 import pytest
 
 from nutshell.bits import baselines
+from nutshell.bits.metrics import OF_NUMBERS, of_classes
 from nutshell.data.datasets import TextData
 from nutshell.data.text import documents
-from nutshell.tasks import classify
 
 TEXTS = ["Über den Fluß ging 猫.\r\n" * 40, "und 🐈\n", "\0 ohne Ende"]
 NAMES = ["gzip -9", "bzip2 -9", "xz -9e"]
@@ -62,7 +62,7 @@ def test_order_of_magnitude():
 # The majority
 
 LABELS = ("no", "maybe", "yes")
-CLASSIFIED = tuple(classify.METRICS.values())
+CLASSIFIED = of_classes(2)
 ALWAYS, FREQUENCIES = "always answering maybe", "the training labels' frequencies"
 
 
@@ -77,13 +77,16 @@ def test_the_majority_by_hand():
     assert baselines.majority(CLASSIFIED, train, columns(1, 0, 2, 1), LABELS) == {
         "accuracy": {ALWAYS: 0.5},
         "f1": {ALWAYS: 2 * 2 / (4 + 2)},
+        "macro_f1": {ALWAYS: pytest.approx(2 * 2 / (4 + 2) / 3)},  # matthews is undefined
+        "calibration_error": {ALWAYS: pytest.approx(5 / 8 - 2 / 4)},
         "label_bits": {FREQUENCIES: pytest.approx((2 * math.log2(8 / 5) + math.log2(8) + math.log2(8 / 2)) / 4)},
     }
 
 
 def test_a_label_that_training_has_not_costs_no_finite_number_of_bits():
     values = baselines.majority(CLASSIFIED, numpy.array([1, 1, 0]), columns(0, 1, 2), LABELS)
-    assert values == {"accuracy": {ALWAYS: 1 / 3}, "f1": {ALWAYS: 2 / 4}}
+    assert "label_bits" not in values
+    assert values["accuracy"] == {ALWAYS: 1 / 3} and values["f1"] == {ALWAYS: 2 / 4}
 
 
 def test_equally_frequent_labels_are_each_a_baseline():
@@ -108,3 +111,15 @@ def test_the_majority_against_scikit_learn():
     assert values["accuracy"] == {"always answering yes": accuracy_score(labels, predicted)}
     assert values["f1"] == {"always answering yes": f1_score(labels, predicted)}
     assert values["label_bits"] == {FREQUENCIES: pytest.approx(log_loss(labels, chances) / math.log(2))}
+
+
+def test_the_training_mean():
+    """Correlations with a constant are undefined."""
+    from sklearn.dummy import DummyRegressor
+    from sklearn.metrics import mean_squared_error
+
+    train, label = numpy.array([0.0, 1.0, 5.0, 4.2]), numpy.array([1.0, 2.0, 3.5])
+    dummy = DummyRegressor().fit(numpy.zeros((4, 1)), train)
+    error = mean_squared_error(label, dummy.predict(numpy.zeros((3, 1))))
+    values = baselines.training_mean(OF_NUMBERS, train, {"label": label, "predicted": label})
+    assert values == {"squared_error": {"always answering the training mean": pytest.approx(error)}}

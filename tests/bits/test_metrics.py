@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from dataclasses import replace
 
 import numpy
 import pytest
@@ -9,17 +10,18 @@ from safetensors.torch import load_file, save_file
 from sklearn.metrics import accuracy_score, f1_score
 
 from nutshell.bits import statistics
-from nutshell.bits.metrics import Metric, evaluation_module
+from nutshell.bits.metrics import OF_NUMBERS, Metric, evaluation_module, of_classes
 from nutshell.data.text import vocabularies, windows
-from nutshell.tasks import classify, language_model
+from nutshell.tasks import language_model
 from tests.conftest import TEXT_YAML, text_part
 
 RNG = numpy.random.default_rng(0)
 LABELS = RNG.integers(0, 2, 400)
 PREDICTED = numpy.where(RNG.random(400) < 0.8, LABELS, 1 - LABELS)
 NATS = RNG.exponential(0.5, 400)
-ANSWERS = {"label": LABELS, "predicted": PREDICTED, "nats": NATS}
-CLASSIFIED = tuple(classify.METRICS.values())
+ANSWERS = {"label": LABELS, "predicted": PREDICTED, "nats": NATS, "confidence": numpy.exp(-NATS / 4)}
+CLASSIFIED = of_classes(2)
+ACCURACY, F1, *_, BITS, _ = CLASSIFIED
 
 
 def values(figures, columns) -> dict[str, float | None]:
@@ -39,8 +41,9 @@ def test_against_scikit_learn():
 
 def test_by_hand():
     columns = {"predicted": numpy.array([1, 1, 0, 0]), "label": numpy.array([1, 0, 1, 0])}
-    columns["nats"] = numpy.full(4, math.log(2))
-    assert values(CLASSIFIED, columns) == {"accuracy": 0.5, "f1": 0.5, "label_bits": pytest.approx(1.0)}
+    columns |= {"nats": numpy.full(4, math.log(2)), "confidence": numpy.full(4, 0.75)}
+    expected = {"accuracy": 0.5, "f1": 0.5, "macro_f1": 0.5, "matthews": 0.0, "label_bits": 1.0}
+    assert values(CLASSIFIED, columns) == pytest.approx(expected | {"calibration_error": 0.25})
 
 
 def test_the_same_figures_through_evaluate():
@@ -53,8 +56,8 @@ def test_the_same_figures_through_evaluate():
 
 def test_no_positive_at_all():
     nothing = numpy.zeros(5, dtype=int)
-    f1, columns = classify.METRICS["f1"], {"predicted": nothing, "label": nothing}
-    assert f1.value(columns) is None and f1.interval(columns) is None
+    columns = {"predicted": nothing, "label": nothing}
+    assert F1.value(columns) is None and F1.interval(columns) is None
 
 
 def test_intervals():
@@ -68,8 +71,9 @@ def test_intervals():
 
 
 def test_an_interval_keeps_to_the_values_there_can_be():
-    accuracy, bits = classify.METRICS["accuracy"], classify.METRICS["label_bits"]
-    assert accuracy.cut((-0.5, 1.5)) == (0, 1) and bits.cut((-0.5, 1.5)) == (0, 1.5)
+    assert ACCURACY.cut((-0.5, 1.5)) == (0, 1) and BITS.cut((-0.5, 1.5)) == (0, 1.5)
+    pearson, _, error = OF_NUMBERS
+    assert pearson.cut((-1.5, 1.5)) == (-1, 1) and error.cut((-0.5, 1.5)) == (0, 1.5)
 
 
 def test_nothing_over_nothing_is_no_figure():
@@ -77,6 +81,31 @@ def test_nothing_over_nothing_is_no_figure():
     ratio = Metric("mean_nats", "nats per token", None, statistics.ratio, ("nats", "tokens"))
     assert ratio.value(empty) is None
     assert ratio.figure(empty).interval_95 is None
+
+
+# Of some units only
+
+PLACES = numpy.arange(400)
+PARTS = {"matched": PLACES % 3 == 0, "mismatched": PLACES % 3 != 0, "nowhere": PLACES < 0}
+BY_PART = [replace(ACCURACY, name=f"accuracy_{name}", where=name) for name in PARTS]
+
+
+def test_a_metric_of_some_units_is_that_of_a_run_of_them():
+    for metric in BY_PART[:2]:
+        chosen = {name: column[PARTS[metric.where]] for name, column in ANSWERS.items()}
+        assert metric.figure({**ANSWERS, **PARTS}) == ACCURACY.figure(chosen)
+    assert BY_PART[0].value({**ANSWERS, **PARTS}) != BY_PART[1].value({**ANSWERS, **PARTS})
+
+
+def test_a_metric_of_no_unit_is_no_figure():
+    figure = BY_PART[2].figure({**ANSWERS, **PARTS})
+    assert figure.value is None and figure.interval_95 is None
+
+
+def test_metrics_of_some_units_through_evaluate():
+    module, columns = evaluation_module(BY_PART), {**ANSWERS, **PARTS}
+    needed = {name: columns[name] for metric in BY_PART for name in metric.reads}
+    assert module.compute(**needed) == values(BY_PART, columns)
 
 
 # Language models

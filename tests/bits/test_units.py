@@ -1,32 +1,37 @@
 """The file of units: written and read back, and refused where it cannot be what it says."""
 
+import json
+from dataclasses import replace
+
 import numpy
 import pyarrow.parquet
 import pytest
 
 from nutshell.bits import units
-from nutshell.bits.metrics import Metric
+from nutshell.bits.metrics import Metric, of_classes
 from nutshell.bits.statistics import STATISTICS, mean, statistic
 from nutshell.bits.units import Units
 from nutshell.machine.errors import UserError
-from nutshell.tasks import classify, language_model
+from nutshell.tasks import language_model
 
 COLUMNS = {
     "label": numpy.array([0, 1, 1]),
     "predicted": numpy.array([0, 1, 0]),
     "nats": numpy.array([0.1, 0.25, 1e-17]),
+    "confidence": numpy.array([0.9, 0.8, 0.6]),
     "probabilities": numpy.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]),
 }
+CLASSIFIED = of_classes(2)
 
 
 def test_written_and_read_back(tmp_path):
-    Units("examples", tuple(classify.METRICS.values()), COLUMNS).write(tmp_path)
+    Units("examples", CLASSIFIED, COLUMNS).write(tmp_path)
     again = units.read(tmp_path)
     assert again.kind == "examples" and len(again) == 3
-    assert again.metrics == tuple(classify.METRICS.values())
+    assert again.metrics == CLASSIFIED
     for name, column in COLUMNS.items():
         assert numpy.array_equal(again.columns[name], column)
-    assert again.figures() == Units("examples", tuple(classify.METRICS.values()), COLUMNS).figures()
+    assert again.figures() == Units("examples", CLASSIFIED, COLUMNS).figures()
 
 
 def test_anyone_can_read_it(tmp_path):
@@ -80,3 +85,24 @@ def test_a_metric_of_every_kind_of_value(tmp_path):
     metric = Metric("mean", "nats", None, mean, ("nats",), resampled=False, bounds=(None, None))
     Units("examples", (metric,), COLUMNS).write(tmp_path)
     assert units.read(tmp_path).metrics == (metric,)
+
+
+def test_a_metric_of_some_units(tmp_path):
+    metric = replace(CLASSIFIED[0], name="accuracy_matched", where="matched")
+    matched = numpy.array([True, False, True])
+    Units("examples", (CLASSIFIED[0], metric), {**COLUMNS, "matched": matched}).write(tmp_path)
+    again = units.read(tmp_path)
+    assert again.metrics == (CLASSIFIED[0], metric)
+    assert again.columns["matched"].dtype == bool and numpy.array_equal(again.columns["matched"], matched)
+    assert again.figures()["accuracy_matched"].value == 0.5
+
+
+def test_a_file_of_before_metrics_were_of_some_units(tmp_path):
+    Units("examples", CLASSIFIED, COLUMNS).write(tmp_path)
+    file = tmp_path / "units.parquet"
+    table = pyarrow.parquet.read_table(file)
+    about = json.loads(table.schema.metadata[b"nutshell"])
+    for metric in about["metrics"]:
+        assert metric.pop("where") is None
+    pyarrow.parquet.write_table(table.replace_schema_metadata({"nutshell": json.dumps(about)}), file)
+    assert units.read(tmp_path).metrics == CLASSIFIED

@@ -222,3 +222,55 @@ def test_more_than_two_are_compared_with_the_first(tmp_path, nutshell):
     code, printed, _ = nutshell("compare", *(tmp_path / "c" / name for name in ("one", "two", "three")))
     assert code == 0 and printed.count("McNemar") == 2
     assert "2 comparisons; no interval and no p-value is corrected for how many there are" in printed
+
+
+MATCHED = numpy.arange(200) < 150
+
+
+def by_part(folder, seed: int, predicted, matched=MATCHED):
+    """A complete run of a classifier that is measured on two groups of examples."""
+    accuracy = classify.METRICS["accuracy"]
+    metrics = (
+        replace(accuracy, where="matched"),
+        replace(accuracy, name="accuracy_mismatched", where="mismatched"),
+    )
+    columns = {"label": LABELS, "predicted": predicted, "matched": matched, "mismatched": ~matched}
+    return _complete(folder, seed, "classify", Units("examples", metrics, columns))
+
+
+def test_metrics_of_some_units_are_paired_within_them(tmp_path):
+    """Better on the first 150 examples, no different on the others; each row is that of a run of its examples."""
+    one, other = tmp_path / "c/good", tmp_path / "c/poor"
+    mixed = numpy.where(MATCHED, POOR, GOOD)
+    for seed in (13, 21):
+        by_part(one, seed, GOOD), by_part(other, seed, mixed)
+    rows = rows_of(every(one, other))
+    right = (GOOD == LABELS).astype(float) - (POOR == LABELS)
+    assert rows["accuracy"].difference == pytest.approx(right[MATCHED].mean()) and rows["accuracy"].better == 0
+    assert rows["accuracy_mismatched"].difference == 0 and rows["accuracy_mismatched"].better is None
+    estimates = every(one)[0].summary.metrics
+    assert estimates["accuracy"].mean == pytest.approx((GOOD == LABELS)[MATCHED].mean())
+    assert estimates["accuracy_mismatched"].over == "seeds and examples"
+    low, high = estimates["accuracy_mismatched"].interval_95
+    assert low < (GOOD == LABELS)[~MATCHED].mean() < high
+
+
+def test_groups_of_other_units_cannot_be_paired(tmp_path):
+    by_part(tmp_path / "c/one", 13, GOOD), by_part(tmp_path / "c/other", 13, POOR, ~MATCHED)
+    with pytest.raises(UserError, match="no figure that can be compared unit by unit"):
+        comparison.compare(*every(tmp_path / "c/one", tmp_path / "c/other"))
+
+
+def test_too_few_units_of_a_group(tmp_path):
+    few = numpy.arange(200) < 19
+    by_part(tmp_path / "c/one", 13, LABELS, few), by_part(tmp_path / "c/other", 13, 1 - LABELS, few)
+    rows = rows_of(every(tmp_path / "c/one", tmp_path / "c/other"))
+    assert rows["accuracy"].better is None and rows["accuracy_mismatched"].better == 0
+
+
+def test_an_undefined_figure_is_left_out_of_a_comparison(tmp_path):
+    """No positive answer and no positive label: F1 is 0 / 0."""
+    labels = numpy.zeros(200, dtype=int)
+    classifier(tmp_path / "c/one", 13, labels, labels), classifier(tmp_path / "c/other", 13, labels, labels)
+    rows = rows_of(every(tmp_path / "c/one", tmp_path / "c/other"))
+    assert [*rows] == ["accuracy", "label_bits"]
