@@ -4,7 +4,8 @@ import os
 import re
 from pathlib import Path
 
-from nutshell.data.readers.rows import MICROSOFT, READERS, REVIEW_LABELS, check_regular
+from nutshell.data.readers.rows import MICROSOFT, READERS, REVIEW_LABELS
+from nutshell.data.readers.sources import check_regular
 from nutshell.machine.errors import UserError
 from nutshell.machine.files import reading
 
@@ -25,7 +26,7 @@ def labelled(folder: Path, reviews: bool) -> dict[str, list[Path]]:
     Raises:
         UserError: If a part is there twice or has a gap, or a file of it is none that can be read.
     """
-    suffixes, parts = "|".join(re.escape(suffix) for suffix in READERS if suffix != ".txt"), {}
+    suffixes, parts = "|".join(re.escape(suffix) for suffix in READERS), {}
     for part, names in PART_NAMES.items():
         files = _named(folder, part, rf"({'|'.join(names)})(-.*)?({suffixes})")
         if not files and part in MICROSOFT:  # GLUE's script leaves them next to its own

@@ -9,6 +9,7 @@ from nutshell.data.datasets import LabelledData, TextData, find
 from nutshell.data.parts import NAMES, Part, Parts
 from nutshell.data.readers import files as part_files
 from nutshell.data.readers import rows as readers
+from nutshell.data.readers.sources import read_bytes
 from nutshell.data.text import manual
 from nutshell.machine.errors import UserError
 
@@ -202,7 +203,7 @@ def read_text(file: Path) -> str:
         UserError: If it cannot be read, is no regular file, is empty, or is not UTF-8, with the offset of the first
             byte that is not.
     """
-    raw = readers.read_bytes(file)
+    raw = read_bytes(file)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -9,7 +9,7 @@ import numpy
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from nutshell.data.parts import Part
-from nutshell.data.readers.rows import shown
+from nutshell.data.readers.table import shown
 from nutshell.data.tokens import cached, load_tokenizer
 from nutshell.machine.errors import UserError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy
 
 from nutshell.data.parts import Part
-from nutshell.data.readers.rows import shown
+from nutshell.data.readers.table import shown
 from nutshell.data.text.vocabularies import Vocabulary
 from nutshell.data.tokens import CHUNK, cached
 from nutshell.machine.errors import UserError

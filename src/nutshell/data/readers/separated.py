@@ -1,0 +1,128 @@
+"""Rows as lines: CSV, TSV, and plain texts."""
+
+import csv
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from nutshell.data.readers.sources import Source
+from nutshell.data.readers.table import Table, check_columns_differ, shown
+from nutshell.machine.errors import UserError
+
+# Microsoft's and GLUE's files of MRPC: what their columns are called here; None is not read.
+MRPC_COLUMNS = {
+    **{"#1 String": "sentence1", "#2 String": "sentence2", "Quality": "label"},
+    **dict.fromkeys(("#1 ID", "#2 ID", "index")),
+}
+WHOLE_FIELDS = re.compile(r'(?:(?:"[^"]*(?:""[^"]*)*"|[^",\r\n][^,\r\n]*)?,)*')  # of a CSV record, up to a fault
+QUOTED = re.compile(r'"(?:[^"]|"")*"')  # a field as CSV quotes it
+
+Records = Iterator[tuple[int, list[str]]]  # the row that each begins in, and its fields
+
+
+def csv_table(source: Source) -> Table:
+    """A CSV file: fields with commas between them, in quotes where they hold a comma, a line end or a quote."""
+    return _table(source.name, _csv_records(source))
+
+
+def tsv_table(source: Source, quotes_are_text: bool = False, columns: Sequence[str] | None = None) -> Table:
+    """A file of lines whose fields are divided by tabs, with quotes that are text, as GLUE has them.
+
+    pandas and R write such files with quotes that are not text: around a whole field, those in it doubled. No rule
+    tells the two apart in a text that happens to be a quotation as a whole, so such a field is refused, unless the
+    caller knows that quotes are text. MRPC's header says it.
+
+    Args:
+        source: The file.
+        quotes_are_text: Whether every quote is known to be text.
+        columns: The names of the columns of a file that has no header.
+    """
+    return _table(source.name, _tsv_records(source, quotes_are_text), MRPC_COLUMNS, columns)
+
+
+def lines_table(source: Source) -> Table:
+    """A text on each line, as column `text`; a blank line is a row with an empty text, except at the end."""
+
+    def rows() -> Iterator[tuple[str, dict[str, Any]]]:
+        blank = 0
+        for number, line in enumerate(source.lines("\n"), 1):
+            if not (line := line.rstrip("\r\n")):
+                blank += 1
+                continue
+            for empty in range(number - blank, number):
+                yield f"{source.name}: row {empty}:", {"text": ""}
+            blank = 0
+            yield f"{source.name}: row {number}:", {"text": line}
+
+    return Table(f"{source.name}:", ["text"], rows())
+
+
+def _csv_records(source: Source) -> Records:
+    csv.field_size_limit(sys.maxsize)
+    start, record = 1, []  # the lines of the record that is being read, for a message about it
+
+    def kept(lines: Iterable[str]) -> Iterator[str]:
+        for line in lines:
+            record.append(line)
+            yield line
+
+    records = csv.reader(kept(source.lines("")), strict=True)
+    try:
+        for fields in records:
+            yield start, fields
+            start = records.line_num + 1
+            record.clear()
+    except csv.Error as error:
+        row = start + len(re.findall(r"\r\n|\r|\n", WHOLE_FIELDS.match("".join(record))[0]))
+        fault = f'closes in row {records.line_num} with text after it; a quote inside quotes is written twice ("")'
+        if "unexpected end" in str(error):
+            fault = "is never closed"
+        raise UserError(f"{source.name}: row {row}: not valid CSV: a quote opens here and {fault}") from None
+
+
+def _tsv_records(source: Source, quotes_are_text: bool) -> Records:
+    for number, line in enumerate(source.lines("\n"), 1):
+        line = line.rstrip("\r\n")
+        fields = line.split("\t") if line else []
+        if number == 1 and not MRPC_COLUMNS.keys().isdisjoint(fields):
+            quotes_are_text = True
+        if not quotes_are_text and '"' in line and (quoted := next(filter(QUOTED.fullmatch, fields), None)):
+            raise UserError(
+                f"{source.name}: row {number}: {shown(quoted)[1:-1]} is in quotes, which are text in a TSV file and "
+                "no text in a CSV file; save the table as CSV or JSON lines"
+            )
+        yield number, fields
+
+
+def _table(
+    name: str, records: Records, aliases: Mapping[str, str | None] | None = None, columns: Sequence[str] | None = None
+) -> Table:
+    """The table of records, the first of which names the columns unless they are known; one whose alias is None is left
+    out."""
+    if columns:
+        return Table(f"{name}:", [*columns], _rows(name, [*columns], records))
+    place, fields = f"{name}: row 1: the header", next(records, (1, None))[1]
+    if fields == [] and any(others for _, others in records):
+        raise UserError(f"{place} is blank")
+    header = [(aliases or {}).get(field, field) for field in fields or []]
+    read = [column for column in header if column is not None]
+    check_columns_differ(place, read)
+    return Table(place, read, _rows(name, header, records))
+
+
+def _rows(name: str, header: list[str | None], records: Records) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each record with its place; blank lines at the end are none."""
+    blank, width, left_out = None, len(header), None in header
+    for number, fields in records:
+        if not fields:
+            blank = blank or number
+            continue
+        if blank:
+            raise UserError(f"{name}: row {blank}: is blank, but rows follow it")
+        if len(fields) != width:
+            raise UserError(f"{name}: row {number}: has {len(fields)} fields, the header {width}")
+        row = dict(zip(header, fields, strict=True))
+        if left_out:
+            del row[None]
+        yield f"{name}: row {number}:", row
