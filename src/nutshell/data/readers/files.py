@@ -2,12 +2,14 @@
 
 import os
 import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from nutshell.data.readers.rows import MICROSOFT, READERS, REVIEW_LABELS
+from nutshell.data.readers.rows import MICROSOFT, READERS, REVIEW_LABELS, suffix
 from nutshell.data.readers.sources import check_regular
 from nutshell.machine.errors import UserError
-from nutshell.machine.files import reading
+from nutshell.machine.files import read_json, reading
 
 # What each part's files may be called; the Hub's shards carry a suffix, `train-00000-of-00001.parquet`.
 PART_NAMES = {"train": ("train",), "validation": ("validation", "dev", "valid"), "test": ("test",)}
@@ -16,8 +18,37 @@ TEXT_SUFFIXES = (".txt", ".md", ".tokens", ".raw")
 SHARD = re.compile(r"(?P<name>.+)-(?P<number>[0-9]+)-of-(?P<total>[0-9]+)(?P<digest>-[0-9a-f]+)?")
 
 
+def table(path: Path, names: Mapping[str, Sequence[str]] = PART_NAMES) -> dict[str, list[Path]]:
+    """The files of each part of a user's own table.
+
+    A file is the training part, whatever it is called. In a folder, or in its folder `data`, names say what belongs to
+    a part: train.csv, train-00000-of-00002.parquet; a folder of `save_to_disk` says it itself.
+
+    Args:
+        path: The file or folder.
+        names: What the files of each part may be called.
+
+    Raises:
+        UserError: If there is none of them; or as `labelled` does.
+    """
+    endings = f"{', '.join(READERS)}, each also with .gz"
+    if not path.is_dir():
+        check_regular(path)
+        if not path.exists():
+            raise UserError(f"{path}: no such file or folder")
+        if suffix(path) not in READERS:
+            raise UserError(f"{path}: is no table by its name, which would end in {endings}")
+        return {"train": [path]}
+    if parts := _parts(path, names):
+        return parts
+    known = ", ".join(name for words in names.values() for name in words)
+    raise UserError(
+        f"{path}: holds no table; its files would be called {known} and end in {endings}; or name a file itself"
+    )
+
+
 def labelled(folder: Path, reviews: bool) -> dict[str, list[Path]]:
-    """The files of each part that a folder of labelled examples has.
+    """The files of each part that a folder of labelled examples has, none if there are none.
 
     Args:
         folder: The folder.
@@ -26,15 +57,15 @@ def labelled(folder: Path, reviews: bool) -> dict[str, list[Path]]:
     Raises:
         UserError: If a part is there twice or has a gap, or a file of it is none that can be read.
     """
-    suffixes, parts = "|".join(re.escape(suffix) for suffix in READERS), {}
-    for part, names in PART_NAMES.items():
-        files = _named(folder, part, rf"({'|'.join(names)})(-.*)?({suffixes})")
-        if not files and part in MICROSOFT:  # GLUE's script leaves them next to its own
-            files = _named(folder, part, re.escape(MICROSOFT[part]))
+    parts = _parts(folder, PART_NAMES)
+    for part in PART_NAMES:
+        if part not in parts and part in MICROSOFT:  # GLUE's script leaves them next to its own
+            parts[part] = _named(folder, part, re.escape(MICROSOFT[part]))
         texts = _reviews(folder / part) if reviews else []
-        if files and texts:
-            raise UserError(f"{folder}: holds the {part} part more than once: {files[0].name}, {part}/pos, {part}/neg")
-        parts[part] = files or texts
+        if texts and parts.get(part):
+            first = parts[part][0].name
+            raise UserError(f"{folder}: holds the {part} part more than once: {first}, {part}/pos, {part}/neg")
+        parts[part] = texts or parts.get(part, [])
     return {part: files for part, files in parts.items() if files}
 
 
@@ -84,9 +115,10 @@ def whole(part: str, files: list[Path]) -> list[Path]:
     """
     series: dict[tuple, dict[int, list[Path]]] = {}
     for file in files:
-        shard = SHARD.fullmatch(file.stem)
-        key = (shard["name"], int(shard["total"])) if shard else (file.stem, None)
-        numbered = series.setdefault((*key, file.suffix), {})
+        stem, ending = _split(file)
+        shard = SHARD.fullmatch(stem)
+        key = (shard["name"], int(shard["total"])) if shard else (stem, None)
+        numbered = series.setdefault((*key, ending), {})
         numbered.setdefault(int(shard["number"]) if shard else 0, []).append(file)
     if len(series) > 1 or any(len(same) > 1 for numbered in series.values() for same in numbered.values()):
         names = ", ".join(file.name for file in files[:6]) + ", ..." * (len(files) > 6)
@@ -98,6 +130,51 @@ def whole(part: str, files: list[Path]) -> list[Path]:
     return []
 
 
+def _parts(folder: Path, names: Mapping[str, Sequence[str]]) -> dict[str, list[Path]]:
+    """The files of each part that a folder has: named for it, here or in `data/`, or saved by `save_to_disk`."""
+    endings, parts = "|".join(map(re.escape, READERS)), {}
+    saved = _saved_parts(folder)
+    for part, words in names.items():
+        pattern = rf"(?i:({'|'.join(map(re.escape, words))})(-.*)?({endings})(\.gz)?)"
+        data = folder / "data"
+        groups = [_named(folder, part, pattern), _named(data, part, pattern) if data.is_dir() else []]
+        groups = [group for group in [*groups, *(saved[word] for word in words if word in saved)] if group]
+        if len(groups) > 1:
+            doubles = ", ".join(str(group[0].relative_to(folder)) for group in groups)
+            raise UserError(f"{folder}: holds the {part} part more than once: {doubles}")
+        parts.update((part, group) for group in groups)
+    return parts
+
+
+def _saved_parts(folder: Path) -> dict[str, list[Path]]:
+    """The files of each split that `save_to_disk` has left in a folder; a data set without splits is training data."""
+    if (folder / "state.json").exists():
+        return {"train": _saved(folder)}
+    if not (folder / "dataset_dict.json").exists():
+        return {}
+    splits = _listed(folder / "dataset_dict.json", lambda content: [f"{split}" for split in content["splits"]])
+    return {split: _saved(folder / split) for split in splits}
+
+
+def _saved(folder: Path) -> list[Path]:
+    """The files that a data set in a folder of `save_to_disk` consists of, in their order."""
+    state = folder / "state.json"
+    files = _listed(state, lambda content: [folder / file["filename"] for file in content["_data_files"]])
+    for file in files:
+        check_regular(file)
+        if not file.exists():
+            raise UserError(f"{file}: is missing; {state.name} lists it")
+    return files
+
+
+def _listed(file: Path, entries: Callable[[Any], list]) -> list:
+    with reading(file):
+        try:
+            return entries(read_json(file))
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{file}: is not what save_to_disk writes") from None
+
+
 def _check_gaps(part: str, files: list[Path], numbers: set[int], total: int) -> None:
     first = 1 if total in numbers and 0 not in numbers else 0  # some tools count from 1
     missing = next((number for number in range(first, first + total) if number not in numbers), None)
@@ -106,9 +183,10 @@ def _check_gaps(part: str, files: list[Path], numbers: set[int], total: int) -> 
     names = ", ".join(file.name for file in files[:6]) + ", ..." * (len(files) > 6)
     if missing is None:
         raise UserError(f"{files[0].parent}: the {part} part has more files than their names say: {names}")
-    shard = SHARD.fullmatch(files[0].stem)
+    stem, ending = _split(files[0])
+    shard = SHARD.fullmatch(stem)
     number = f"{missing:0{len(shard['number'])}}"
-    name = f"{shard['name']}-{number}-of-{shard['total']}{'-...' if shard['digest'] else ''}{files[0].suffix}"
+    name = f"{shard['name']}-{number}-of-{shard['total']}{'-...' if shard['digest'] else ''}{ending}"
     raise UserError(f"{files[0].parent}: the {part} part has a gap: {name} is missing; there is {names}")
 
 
@@ -116,10 +194,11 @@ def _check_text_part(path: Path, part: str, files: list[Path], named: bool) -> N
     """A text may have any number of files in a part, but none of them twice and no shard missing."""
     groups: dict[tuple[Path, str], list[Path]] = {}
     for file in files:
-        shard = SHARD.fullmatch(file.stem)
-        groups.setdefault((file.parent, shard["name"] if shard else file.stem), []).append(file)
+        stem, _ = _split(file)
+        shard = SHARD.fullmatch(stem)
+        groups.setdefault((file.parent, shard["name"] if shard else stem), []).append(file)
     for (folder, _), group in groups.items():
-        if (named and folder == path and len(group) > 1) or any(SHARD.fullmatch(file.stem) for file in group):
+        if (named and folder == path and len(group) > 1) or any(SHARD.fullmatch(_split(file)[0]) for file in group):
             whole(part, group)
     tops = {file.relative_to(path).parts[0]: file.parent != path for file in files}
     if named and len({(_word(top), is_folder) for top, is_folder in tops.items()}) > 1:
@@ -142,13 +221,20 @@ def _named(folder: Path, part: str, pattern: str) -> list[Path]:
         files = sorted(folder / name for name in os.listdir(folder) if re.fullmatch(pattern, name))
     for file in files:
         check_regular(file)
-        if "-" in file.stem and not SHARD.fullmatch(file.stem):
-            name = file.stem.split("-")[0]
+        stem, ending = _split(file)
+        if "-" in stem and not SHARD.fullmatch(stem):
+            name = stem.split("-")[0]
             raise UserError(
-                f"{file}: is named for the {part} part, but is neither {name}{file.suffix} nor numbered like "
-                f"{name}-00000-of-00002{file.suffix}; rename it, or move it away"
+                f"{file}: is named for the {part} part, but is neither {name}{ending} nor numbered like "
+                f"{name}-00000-of-00002{ending}; rename it, or move it away"
             )
     return whole(part, files)
+
+
+def _split(file: Path) -> tuple[str, str]:
+    """A file's name without its suffix, and the suffix with .gz."""
+    ending = "".join(file.suffixes[-2:]) if file.suffix == ".gz" else file.suffix
+    return file.name.removesuffix(ending), ending
 
 
 def _part_of(name: str) -> str | None:

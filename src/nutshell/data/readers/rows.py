@@ -26,7 +26,7 @@ READERS: dict[str, Callable[[sources.Source], Table]] = {
 
 def suffix(file: Path) -> str:
     """The suffix that says how a file is read: that before .gz, if it is compressed."""
-    return file.with_suffix("").suffix if file.suffix == ".gz" else file.suffix
+    return (file.with_suffix("") if file.suffix == ".gz" else file).suffix.lower()
 
 
 def read(file: Path, quotes_are_text: bool = False, columns: Sequence[str] | None = None) -> Table:

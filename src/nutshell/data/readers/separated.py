@@ -3,16 +3,17 @@
 import csv
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from nutshell.data.readers.sources import Source
 from nutshell.data.readers.table import Table, check_columns_differ, shown
 from nutshell.machine.errors import UserError
 
-# Microsoft's and GLUE's files of MRPC: what their columns are called here; None is not read.
+MRPC = "#1 String"  # the column by which Microsoft's and GLUE's files of MRPC are known
+# What their columns are called here; None is not read.
 MRPC_COLUMNS = {
-    **{"#1 String": "sentence1", "#2 String": "sentence2", "Quality": "label"},
+    **{MRPC: "sentence1", "#2 String": "sentence2", "Quality": "label"},
     **dict.fromkeys(("#1 ID", "#2 ID", "index")),
 }
 WHOLE_FIELDS = re.compile(r'(?:(?:"[^"]*(?:""[^"]*)*"|[^",\r\n][^,\r\n]*)?,)*')  # of a CSV record, up to a fault
@@ -38,7 +39,7 @@ def tsv_table(source: Source, quotes_are_text: bool = False, columns: Sequence[s
         quotes_are_text: Whether every quote is known to be text.
         columns: The names of the columns of a file that has no header.
     """
-    return _table(source.name, _tsv_records(source, quotes_are_text), MRPC_COLUMNS, columns)
+    return _table(source.name, _tsv_records(source, quotes_are_text), columns)
 
 
 def lines_table(source: Source) -> Table:
@@ -85,8 +86,7 @@ def _tsv_records(source: Source, quotes_are_text: bool) -> Records:
     for number, line in enumerate(source.lines("\n"), 1):
         line = line.rstrip("\r\n")
         fields = line.split("\t") if line else []
-        if number == 1 and not MRPC_COLUMNS.keys().isdisjoint(fields):
-            quotes_are_text = True
+        quotes_are_text = quotes_are_text or (number == 1 and MRPC in fields)
         if not quotes_are_text and '"' in line and (quoted := next(filter(QUOTED.fullmatch, fields), None)):
             raise UserError(
                 f"{source.name}: row {number}: {shown(quoted)[1:-1]} is in quotes, which are text in a TSV file and "
@@ -95,20 +95,17 @@ def _tsv_records(source: Source, quotes_are_text: bool) -> Records:
         yield number, fields
 
 
-def _table(
-    name: str, records: Records, aliases: Mapping[str, str | None] | None = None, columns: Sequence[str] | None = None
-) -> Table:
-    """The table of records, the first of which names the columns unless they are known; one whose alias is None is left
-    out."""
+def _table(name: str, records: Records, columns: Sequence[str] | None = None) -> Table:
+    """The table of records, the first of which names the columns unless they are known."""
     if columns:
         return Table(f"{name}:", [*columns], _rows(name, [*columns], records))
-    place, fields = f"{name}: row 1: the header", next(records, (1, None))[1]
-    if fields == [] and any(others for _, others in records):
+    place, fields = f"{name}: row 1: the header", next(records, (1, []))[1]
+    if not fields and any(others for _, others in records):
         raise UserError(f"{place} is blank")
-    header = [(aliases or {}).get(field, field) for field in fields or []]
-    read = [column for column in header if column is not None]
-    check_columns_differ(place, read)
-    return Table(place, read, _rows(name, header, records))
+    header = [MRPC_COLUMNS.get(field, field) for field in fields] if MRPC in fields else fields
+    columns = [column for column in header if column is not None]
+    check_columns_differ(place, columns)
+    return Table(place, columns, _rows(name, header, records))
 
 
 def _rows(name: str, header: list[str | None], records: Records) -> Iterator[tuple[str, dict[str, Any]]]:
