@@ -11,22 +11,20 @@ from tokenizers import Tokenizer
 
 from nutshell.data.datasets import LabelledData
 from nutshell.data.parts import Part
+from nutshell.data.tokenizers import load_tokenizer, template
 from nutshell.machine.errors import UserError
 
 logger = logging.getLogger("nutshell")
 
-FORMAT = "2"  # counted up when what is stored below changes
+FORMAT = "3"  # counted up when what is stored below changes
 CHUNK = 1000
-SCHEMA = pa.schema(
-    {
-        "input_ids": pa.list_(pa.int32()),
-        "token_type_ids": pa.list_(pa.int8()),
-        "labels": pa.int64(),
-        "length": pa.int32(),
-        "whole_length": pa.int32(),
-        "index": pa.int64(),
-    }
-)
+COLUMNS = {
+    "input_ids": pa.list_(pa.int32()),
+    "token_type_ids": pa.list_(pa.int8()),
+    "length": pa.int32(),
+    "whole_length": pa.int32(),
+    "index": pa.int64(),
+}
 
 
 def cut(ids: list[int], budget: int, truncate: str) -> list[int]:
@@ -56,16 +54,20 @@ def share(lengths: list[int], budget: int) -> list[int]:
 def encode(
     part: Part, tokenizer: Tokenizer, max_tokens: int, truncate: str
 ) -> Iterator[tuple[list[int], list[int], int]]:
-    """Each example as BERT reads it, `[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`.
+    """Each example as the encoder reads it: `[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]` for BERT, for others as their
+    tokenizer says. Labels are not looked at.
 
     Yields:
         input_ids: At most `max_tokens`, the special tokens included.
-        token_type_ids: As long; 0 in the first sentence, 1 in the second.
+        token_type_ids: As long; for BERT 0 in the first text, 1 in the second.
         whole_length: How many tokens it would have without the cut.
 
     Source: Devlin et al. 2019, section 3.
     """
-    start, separator = special_tokens(tokenizer)
+    if not part.texts:
+        return
+    around = template(tokenizer, len(part.texts[0]))
+    added = sum(map(len, around.special))
     for first in range(0, len(part), CHUNK):
         texts = part.texts[first : first + CHUNK]
         columns = [
@@ -74,41 +76,13 @@ def encode(
         ]
         for encodings in zip(*columns, strict=True):
             sentences = [encoding.ids for encoding in encodings]
-            budgets = share([len(ids) for ids in sentences], max_tokens - 1 - len(sentences))
-            input_ids, token_type_ids = [start], [0]
-            for kind, (ids, budget) in enumerate(zip(sentences, budgets, strict=True)):
-                sentence = [*cut(ids, budget, truncate), separator]
-                input_ids += sentence
-                token_type_ids += [kind] * len(sentence)
-            yield input_ids, token_type_ids, 1 + sum(len(ids) + 1 for ids in sentences)
-
-
-def special_tokens(tokenizer: Tokenizer) -> tuple[int, int]:
-    """The ids of the tokens that begin an example and end a sentence.
-
-    Raises:
-        UserError: If the tokenizer has none.
-    """
-    start, separator = (tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]"))
-    if start is None or separator is None:
-        raise UserError("the checkpoint's tokenizer has no [CLS] or no [SEP] token, so it is not BERT's")
-    return start, separator
-
-
-def load_tokenizer(checkpoint: Path) -> tuple[Tokenizer, str]:
-    """A checkpoint's tokenizer, with the truncation and padding that may be baked into its file taken off,
-    and the sha256 of that file."""
-    file = checkpoint / "tokenizer.json"
-    try:
-        raw = file.read_bytes()
-        tokenizer = Tokenizer.from_buffer(raw)
-    except OSError:
-        raise UserError(f"{checkpoint}: has no tokenizer.json; save one with AutoTokenizer's save_pretrained") from None
-    except ValueError as error:
-        raise UserError(f"{file}: not a tokenizer: {error}") from None
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer, hashlib.sha256(raw).hexdigest()
+            budgets = share([len(ids) for ids in sentences], max_tokens - added)
+            input_ids, token_type_ids = [*around.special[0]], [*around.special_types[0]]
+            for place, (ids, budget) in enumerate(zip(sentences, budgets, strict=True)):
+                kept = cut(ids, budget, truncate)
+                input_ids += kept + around.special[place + 1]
+                token_type_ids += [around.text_types[place]] * len(kept) + around.special_types[place + 1]
+            yield input_ids, token_type_ids, added + sum(map(len, sentences))
 
 
 def cached(key: Sequence[str], suffix: str, write: Callable[[Path], None] | None = None) -> Path:
@@ -149,21 +123,25 @@ def tokenize(part: Part, data: LabelledData, checkpoint: Path) -> Path:
     """A part's tokens as an Arrow file in Hugging Face's cache, written once for the same text and tokenizer.
 
     Returns:
-        The file; columns input_ids and token_type_ids (lists), labels, length (tokens), whole_length (before it was
-        cut), index (the example's place in the part).
+        The file; columns input_ids and token_type_ids (lists), length (tokens), whole_length (before it was cut), index
+        (the example's place in the part), and labels if the part has them.
     """
     tokenizer, digest = load_tokenizer(checkpoint)
+    schema = pa.schema(COLUMNS)
+    if part.labels is not None:
+        schema = schema.append(pa.field("labels", pa.array(part.labels[:1]).type))
 
     def write(file: Path) -> None:
         if len(part) > CHUNK:
             logger.info("tokenizing %s examples (once; kept in %s)", f"{len(part):,}", file.parent)
-        with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as writer:
+        with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
             rows = []
             encoded = encode(part, tokenizer, data.max_tokens, data.truncate)
             for index, (input_ids, token_type_ids, whole) in enumerate(encoded):
-                rows.append((input_ids, token_type_ids, part.labels[index], len(input_ids), whole, index))
+                label = [] if part.labels is None else [part.labels[index]]
+                rows.append((input_ids, token_type_ids, len(input_ids), whole, index, *label))
                 if len(rows) == CHUNK or index + 1 == len(part):
-                    writer.write_batch(pa.record_batch([*zip(*rows, strict=True)], schema=SCHEMA))
+                    writer.write_batch(pa.record_batch([*zip(*rows, strict=True)], schema=schema))
                     rows = []
 
     return cached(_key(part, data, digest), ".arrow", write)

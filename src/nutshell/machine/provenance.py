@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from nutshell.machine.errors import plural
 from nutshell.machine.files import reading
 
-PACKAGES = ("torch", "transformers", "accelerate", "datasets", "evaluate", "tokenizers", "numpy", "scipy")
+PACKAGES = ("torch", "transformers", "accelerate", "datasets", "evaluate", "tokenizers", "peft", "numpy", "scipy")
 
 
 class Origin(BaseModel):

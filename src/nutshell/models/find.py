@@ -19,8 +19,9 @@ SMALL_FILES = ("config.json", "tokenizer*", "vocab*", "merges.txt", "special_tok
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 # The most that a config may say: what is checked with it must not run out of memory.
 SIZES = {
-    **dict.fromkeys(("num_hidden_layers", "n_layer"), 1000),
-    **dict.fromkeys(("hidden_size", "n_embd", "intermediate_size", "n_inner", "vocab_size", "type_vocab_size"), 2**20),
+    **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_hidden_groups"), 1000),
+    **dict.fromkeys(("hidden_size", "n_embd", "dim", "intermediate_size", "n_inner", "hidden_dim"), 2**20),
+    **dict.fromkeys(("vocab_size", "type_vocab_size"), 2**20),
     **dict.fromkeys(("max_position_embeddings", "n_positions"), 2**20),
 }
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -143,7 +144,8 @@ def _json(file: Path) -> dict[str, Any]:
 def _check_sizes(file: Path, config: dict[str, Any]) -> None:
     for key, most in SIZES.items():
         size = config.get(key, 1)
-        if not (isinstance(size, int) and 0 < size <= most) and (key, size) != ("n_inner", None):  # 4 x n_embd
+        without = (key, size) in (("n_inner", None), ("type_vocab_size", 0))  # 4 x n_embd; no token types
+        if not (isinstance(size, int) and 0 < size <= most) and not without:
             raise UserError(f"{file}: {key}: expected a whole number from 1 to {most:,}")
 
 

@@ -10,15 +10,14 @@ from pydantic import Field
 from nutshell.bits import baselines
 from nutshell.bits.metrics import Metric, agreement, f1, mean_bits
 from nutshell.bits.units import Units
-from nutshell.data import labelled, tokens
+from nutshell.data import labelled, tokenizers, tokens
 from nutshell.data.datasets import DATASETS, LabelledData, problems
-from nutshell.experiment.blocks import Checkpoint, Reference, Trained
+from nutshell.experiment.blocks import Checkpoint, Positive, Reference, Strict, Trained, Word
 from nutshell.experiment.checks import Blocks, Problem
 from nutshell.machine import progress
-from nutshell.machine.errors import UserError
 from nutshell.machine.files import write_lines
-from nutshell.models import headers
-from nutshell.models.find import files, find, read_config
+from nutshell.models.classifiers import encoders
+from nutshell.models.find import files, find
 from nutshell.report.results.result import Histogram, Matrix, Measurement, Parameters
 from nutshell.runs import plan as plans
 from nutshell.tasks.task import Card, Task, register
@@ -33,15 +32,25 @@ METRICS = {
         Metric("label_bits", "bits per example", False, mean_bits, ("nats",), given=("label",)),
     )
 }
-ARCHITECTURES = ("bert",)
 MOST_ERRORS = 50  # in errors.jsonl
+
+
+class Lora(Strict):
+    """`model.lora:` low-rank adapters on these layers of the encoder, by the ends of their names."""
+
+    rank: Positive
+    alpha: Annotated[float, Field(gt=0)]
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: Annotated[list[Word], Field(min_length=1)] | None = None  # None: attention's queries and values
 
 
 class Classifier(Checkpoint):
     """`model:` which checkpoint, which of its parameters are trained, and with how much dropout."""
 
     trainable: Annotated[str, Field(pattern=r"^(all|head|last_[1-9][0-9]*)$")] = "all"
-    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None  # of states and attention; None: the checkpoint's own
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None  # wherever there is some; None: the checkpoint's own
+    new_head: bool = False  # whether the layer with one row for each label is drawn again
+    lora: Lora | None = None
 
 
 class ClassifyExperiment(Trained):
@@ -61,6 +70,7 @@ class Classify(Task):
 
     def checks(self, plain: Mapping[str, Any], blocks: Blocks) -> Iterator[Problem]:
         yield from problems(blocks["data"], DATASETS)
+        yield from encoders.problems(blocks["model"])
 
     def metrics(self, blocks: Blocks) -> tuple[Metric, ...]:
         dataset = DATASETS.get(str(blocks["data"].get("name")))
@@ -91,9 +101,9 @@ class Classify(Task):
 
     def run(self, experiment: ClassifyExperiment, args, resume: Path | None, record) -> Measurement:
         import datasets
-        from transformers import AutoTokenizer, DataCollatorWithPadding, set_seed
+        from transformers import set_seed
 
-        from nutshell.models import classifier
+        from nutshell.models.classifiers import lora, wrapper
         from nutshell.runs.session import Session, data_of, evaluated_on, pass_of, validation
         from nutshell.runs.trainer.classifier import ClassifierTrainer, answers
         from nutshell.runs.trainer.order import in_data_order, longest_first
@@ -105,6 +115,7 @@ class Classify(Task):
         progress.stage(f"reading {experiment.data.name}")
         parts = labelled.load(experiment.data, needs_validation=plans.evaluates(plans.settings(experiment)))
         progress.stage("tokenizing")
+        tokenizer = tokenizers.for_transformers(checkpoint, experiment.data.max_tokens, experiment.data.truncate)
         with args.main_process_first(desc="tokenizing"):
             tokenized = {
                 name: datasets.Dataset.from_file(str(tokens.tokenize(part, experiment.data, checkpoint)))
@@ -114,14 +125,11 @@ class Classify(Task):
         orders = {name: longest_first(part["length"]) for name, part in tokenized.items() if name != "train"}
         progress.stage(f"loading the weights of {experiment.model.name}")
         set_seed(args.seed)  # the new head is drawn here
-        model = classifier.load(
-            session.finished or checkpoint, dataset.labels, experiment.model.trainable, experiment.model.dropout
-        )
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
+        model = wrapper.load(checkpoint, dataset.labels, experiment.model, session.finished)
         trainer = ClassifierTrainer(
             model,
             args,
-            data_collator=DataCollatorWithPadding(tokenizer),
+            data_collator=tokenizers.Collator(tokenizer),
             train_dataset=tokenized["train"],
             eval_dataset=tokenized["validation"].select(orders["validation"]) if "validation" in orders else None,
             processing_class=tokenizer,
@@ -138,7 +146,10 @@ class Classify(Task):
         units = Units("examples", metrics, columns)
         figures = units.figures()
         folder = Path(args.output_dir)
-        trainer.save_model(str(folder / "model"))
+        if not experiment.model.lora:
+            trainer.save_model(str(folder / "model"))
+        elif args.should_save:
+            lora.save(model, tokenizer, folder)
         trainer.save_state()  # trainer_state.json, with the log history
         if trainer.is_world_process_zero():
             units.write(folder)
@@ -161,19 +172,12 @@ class Classify(Task):
 
 
 def _find(experiment: ClassifyExperiment, weights: bool = True) -> Path:
-    """The checkpoint, if it has the positions and layers that the experiment needs."""
-    model = experiment.model
-    folder = find(model.name, model.revision, ARCHITECTURES, weights)
-    config = {"max_position_embeddings": 512, "num_hidden_layers": 12, **read_config(folder)}  # transformers' own
-    positions, layers = config["max_position_embeddings"], config["num_hidden_layers"]
-    if experiment.data.max_tokens > positions:
-        raise UserError(
-            f"data.max_tokens: {experiment.data.max_tokens} is more than the {positions} positions of {model.name}"
-        )
-    if model.trainable.startswith("last_") and int(model.trainable.removeprefix("last_")) > layers:
-        raise UserError(f"model.trainable: {model.trainable}, but the model has {layers} layers")
-    tokens.special_tokens(tokens.load_tokenizer(folder)[0])
-    headers.check_classifier(folder, config, experiment.data.known.labels)
+    """The checkpoint, if the experiment can be run with it."""
+    model, data = experiment.model, experiment.data
+    folder = find(model.name, model.revision, encoders.ENCODERS, weights)
+    encoders.check(folder, model, data.max_tokens)
+    encoders.check_head(folder, data.known.labels, model.new_head)
+    tokenizers.check(folder, len(data.known.texts))
     return folder
 
 

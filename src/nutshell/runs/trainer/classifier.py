@@ -11,7 +11,7 @@ from torch.utils.data import SequentialSampler
 
 from nutshell.bits.metrics import Metric, evaluation_module
 from nutshell.machine.errors import UserError
-from nutshell.models.classifier import label_nats
+from nutshell.models.classifiers.wrapper import label_nats
 from nutshell.runs.trainer.exact import ExactTrainer
 from nutshell.runs.trainer.order import PADDING, LengthGroupedSampler
 
