@@ -1,0 +1,169 @@
+"""GLUE's nine tasks as GLUE has them: columns, labels, what is scored, what its server takes."""
+
+import math
+import re
+
+import pytest
+
+from nutshell.data import glue
+from nutshell.experiment.yaml_text import parse
+from tests.conftest import ROOT
+
+EXPERIMENTS = ROOT / "experiments" / "glue"
+# Published for one run of bert-base-cased by the README of transformers' text classification examples: in fp32 and in
+# fp16, in per cent, with the examples of the validation part.
+PUBLISHED = {
+    ("cola", "matthews"): (56.53, 56.78, 1043),
+    ("sst2", "accuracy"): (92.32, 91.74, 872),
+    ("mrpc", "f1"): (88.85, 88.12, 408),
+    ("mrpc", "accuracy"): (84.07, 83.58, 408),
+    ("stsb", "pearson"): (88.64, 88.71, 1500),
+    ("stsb", "spearman"): (88.48, 88.55, 1500),
+    ("qqp", "accuracy"): (90.71, 90.67, 40430),
+    ("qqp", "f1"): (87.49, 87.43, 40430),
+    ("mnli", "accuracy"): (83.91, 84.04, 9815),
+    ("mnli", "accuracy_mismatched"): (84.10, 84.06, 9832),
+    ("qnli", "accuracy"): (90.66, 90.96, 5463),
+    ("rte", "accuracy"): (65.70, 65.34, 277),
+    ("wnli", "accuracy"): (56.34, 56.34, 71),
+}
+# The first columns of each file of GLUE's download; the other parts' differ where the label is hidden.
+TRAIN_COLUMNS = {
+    "sst2": "sentence label",
+    "qqp": "id qid1 qid2 question1 question2 is_duplicate",
+    "stsb": "index genre filename year old_index source1 source2 sentence1 sentence2 score",
+    "mnli": "index promptID pairID genre sentence1_binary_parse sentence2_binary_parse sentence1_parse sentence2_parse "
+    "sentence1 sentence2 label1 gold_label",
+    "qnli": "index question sentence label",
+    "rte": "index sentence1 sentence2 label",
+    "wnli": "index sentence1 sentence2 label",
+}
+
+
+@pytest.mark.parametrize("name", TRAIN_COLUMNS)
+def test_every_column_of_glue_s_own_files_is_known(name):
+    task = glue.TASKS[name]
+    columns = [task.aliases.get(column, column) for column in TRAIN_COLUMNS[name].split()]
+    assert [column for column in columns if column not in {*task.texts, "label", *task.extra}] == []
+    assert {*task.texts, "label"} <= {*columns} and len({*columns}) == len(columns)
+
+
+def test_cola_has_no_header():
+    headers = {name: task.header for name, task in glue.TASKS.items() if task.header}
+    assert headers == {"cola": ("source", "label", "mark", "sentence")}
+
+
+def test_the_labels_are_in_the_hub_s_order():
+    assert {name: task.labels for name, task in glue.TASKS.items()} == {
+        "cola": ("unacceptable", "acceptable"),
+        "sst2": ("negative", "positive"),
+        "mrpc": ("not_equivalent", "equivalent"),
+        "qqp": ("not_duplicate", "duplicate"),
+        "stsb": (),
+        "mnli": ("entailment", "neutral", "contradiction"),
+        "qnli": ("entailment", "not_entailment"),
+        "rte": ("entailment", "not_entailment"),
+        "wnli": ("not_entailment", "entailment"),
+    }
+
+
+def test_the_server_s_files():
+    names = [file for task in glue.TASKS.values() for file in task.submissions.values()]
+    assert names == [
+        *("CoLA.tsv", "SST-2.tsv", "MRPC.tsv", "QQP.tsv", "STS-B.tsv"),
+        *("MNLI-m.tsv", "MNLI-mm.tsv", "QNLI.tsv", "RTE.tsv", "WNLI.tsv"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "predictions", "answers"),
+    [
+        ("cola", [1, 0], ["1", "0"]),
+        ("mnli", [0, 1, 2], ["entailment", "neutral", "contradiction"]),
+        ("qnli", [0, 1], ["entailment", "not_entailment"]),
+        ("rte", [1], ["not_entailment"]),
+        ("wnli", [1, 0], ["1", "0"]),  # entailment and not_entailment, as numbers
+        ("stsb", [-0.25, 2.34567, 5.3, 4.0], ["0.000", "2.346", "5.000", "4.000"]),
+    ],
+)
+def test_a_submission_has_the_server_s_form(name, predictions, answers):
+    text = glue.TASKS[name].submission(predictions)
+    assert text == "index\tprediction\n" + "".join(f"{row}\t{answer}\n" for row, answer in enumerate(answers))
+
+
+@pytest.mark.parametrize(("name", "prediction"), [("cola", 2), ("mnli", -1), ("rte", 0.5), ("stsb", math.nan)])
+def test_what_is_no_answer_is_no_submission(name, prediction):
+    with pytest.raises(ValueError, match=glue.TASKS[name].title):
+        glue.TASKS[name].submission([prediction])
+
+
+def mean(task_scores) -> float:
+    scores = [sum(values) / len(values) for values in task_scores]
+    return sum(scores) / len(scores)
+
+
+def test_the_mean_is_the_leaderboard_s():
+    """BERT-large's row of the leaderboard: 80.5, with WNLI and with MNLI's two parts as one task."""
+    row = {
+        "cola": {"matthews": 60.5},
+        "sst2": {"accuracy": 94.9},
+        "mrpc": {"f1": 89.3, "accuracy": 85.4},
+        "stsb": {"pearson": 87.6, "spearman": 86.5},
+        "qqp": {"f1": 72.1, "accuracy": 89.3},
+        "mnli": {"accuracy": 86.7, "accuracy_mismatched": 85.9},
+        "qnli": {"accuracy": 92.7},
+        "rte": {"accuracy": 70.1},
+        "wnli": {"accuracy": 65.1},
+    }
+    benchmarks = {name: glue.benchmark(name) for name in glue.TASKS}
+    assert all(set(benchmarks[name]["metrics"]) == set(row[name]) for name in glue.TASKS)
+    assert [one["task"] for one in benchmarks.values()] == benchmarks["cola"]["tasks"]
+    assert round(mean([row[name][metric] for metric in one["metrics"]] for name, one in benchmarks.items()), 1) == 80.5
+
+
+def ends(name: str, metric: str, value: float, examples: int) -> tuple[float, float]:
+    """The ends of a published figure's own 95 % interval: binomial for an accuracy, Fisher's z for a correlation
+    (Matthews' is Pearson's of two classes), the delta method for F1, which with the accuracy gives the counts."""
+    if metric in ("matthews", "pearson", "spearman"):
+        width = 1.96 / math.sqrt(examples - 3)
+        return math.tanh(math.atanh(value) - width), math.tanh(math.atanh(value) + width)
+    if metric == "f1":
+        wrong = 1 - PUBLISHED[name, "accuracy"][0] / 100
+        true = value * wrong / (2 * (1 - value))
+        by_true, by_wrong = 2 * wrong / (2 * true + wrong) ** 2, -2 * true / (2 * true + wrong) ** 2
+        variance = by_true**2 * true * (1 - true) + by_wrong**2 * wrong * (1 - wrong)
+        variance -= 2 * by_true * by_wrong * true * wrong
+    else:
+        variance = value * (1 - value)
+    width = 1.96 * math.sqrt(variance / examples)
+    return value - width, value + width
+
+
+def test_each_band_is_the_published_figure_s_own_interval():
+    bands = {}
+    for name in glue.TASKS:
+        plain, _ = parse((EXPERIMENTS / f"{name}.yaml").read_text(encoding="utf-8"))
+        reference = dict(plain["reference"])
+        assert reference.pop("part") == "validation"
+        source = reference.pop("source")
+        assert f"{PUBLISHED[name, next(iter(glue.TASKS[name].scored))][0]:.2f}" in re.findall(r"\d\d\.\d\d", source)
+        bands |= {(name, metric): tuple(band) for metric, band in reference.items()}
+    assert bands.keys() == PUBLISHED.keys()
+    for (name, metric), (single, half_precision, examples) in PUBLISHED.items():
+        expected = ends(name, metric, single / 100, examples)
+        assert bands[name, metric] == pytest.approx(expected, abs=5.1e-5)
+        assert bands[name, metric][0] < half_precision / 100 < bands[name, metric][1]  # the recipe's other run
+
+
+def test_the_nine_files_are_one_recipe():
+    """The same but for epochs, seeds and logging."""
+    rest = set()
+    for name, task in glue.TASKS.items():
+        plain, _ = parse((EXPERIMENTS / f"{name}.yaml").read_text(encoding="utf-8"))
+        training = dict(plain["training"])
+        assert plain["data"] == {"name": name, "max_tokens": 128}
+        assert training.pop("num_train_epochs") == (5 if task.title in ("MRPC", "WNLI") else 3)
+        training.pop("logging_steps")
+        rest.add(str((plain["model"], plain["global_batch_size"], training)))
+    assert len(rest) == 1
+    assert {file.stem for file in EXPERIMENTS.glob("*.yaml")} == set(glue.TASKS)
