@@ -1,10 +1,12 @@
 """Every experiment file: found, counted, loaded, run two steps on a tiny model."""
 
 import re
+import shutil
 
 import pyarrow
 import pyarrow.parquet
 import pytest
+from huggingface_hub import constants
 
 from nutshell.data import labelled
 from nutshell.data.datasets import LabelledData
@@ -39,6 +41,50 @@ def local_copies(tmp_path_factory):
         text = "".join(f" \n = Chapter = \n \n The {name} part , {n} of it . \n" for n in range(20))
         (folder / "wikitext2" / f"wiki.{name}.raw").write_text(text, encoding="utf-8")
     return folder
+
+
+# GLUE on the Hub: the columns of each task's parquet files, and how many labels it has (0: a number).
+GLUE = {
+    "cola": (("sentence",), 2),
+    "sst2": (("sentence",), 2),
+    "mrpc": (("sentence1", "sentence2"), 2),
+    "qqp": (("question1", "question2"), 2),
+    "stsb": (("sentence1", "sentence2"), 0),
+    "mnli": (("premise", "hypothesis"), 3),
+    "qnli": (("question", "sentence"), 2),
+    "rte": (("sentence1", "sentence2"), 2),
+    "wnli": (("sentence1", "sentence2"), 2),
+}
+GLUE_ROWS = {"train": 24, "validation": 12, "test": 5}
+
+
+@pytest.fixture(scope="module")
+def hub_cache(tmp_path_factory, tiny):
+    """The Hub's cache with the tiny BERT in the place of BERT-base-cased, and a little of all of GLUE."""
+    cache, model = tmp_path_factory.mktemp("hub"), load(ROOT / "experiments/glue/rte.yaml").model
+    folder = cache / f"models--{model.name.replace('/', '--')}" / "snapshots" / model.revision
+    shutil.copytree(tiny, folder)
+    glue = cache / "datasets--nyu-mll--glue/snapshots/bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
+    for task, (texts, labels) in GLUE.items():
+        (glue / task).mkdir(parents=True)
+        for part, rows in GLUE_ROWS.items():
+            for split in ("_matched", "_mismatched") if task == "mnli" and part != "train" else ("",):
+                pyarrow.parquet.write_table(
+                    glue_table(texts, labels, part, rows), glue / task / f"{part}{split}-00000-of-00001.parquet"
+                )
+    return cache
+
+
+def glue_table(texts, labels: int, part: str, rows: int) -> pyarrow.Table:
+    """A part as the Hub has it: int64 labels, or float32 scores; -1 in the test part; a number for each row."""
+    columns = {text: [f"This is {part} {text} {row}." for row in range(rows)] for text in texts}
+    if "question2" in texts and part == "train":
+        columns["question2"][3] = ""  # QQP has two of them
+    label = [-1 if part == "test" else row % labels if labels else row % 26 / 5 for row in range(rows)]
+    kind = pyarrow.int64() if labels else pyarrow.float32()
+    return pyarrow.table(
+        {**columns, "label": pyarrow.array(label, kind), "idx": pyarrow.array(range(rows), pyarrow.int32())}
+    )
 
 
 SIZES = {
@@ -79,15 +125,21 @@ def smaller(experiment, tiny, causal) -> dict:
 
 
 def test_all_are_found():
-    assert len(FILES) == 17
-    assert len({load(file).place for file in FILES}) == 17
+    assert len(FILES) == 26
+    assert len({load(file).place for file in FILES}) == 26
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
-def test_two_steps(file, tiny, causal, local_copies, nutshell, result, monkeypatch):
-    monkeypatch.setenv("NUTSHELL_DATA", str(local_copies))
+def test_two_steps(file, tiny, causal, local_copies, nutshell, result, monkeypatch, request):
     experiment = load(file)
     changed = smaller(experiment, tiny, causal)
+    if file.parent.name == "glue":  # from the Hub, by name and revision
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(request.getfixturevalue("hub_cache")))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        del changed["model.name"], changed["model.revision"]
+        assert nutshell("show", file)[0] == 0
+    else:
+        monkeypatch.setenv("NUTSHELL_DATA", str(local_copies))
     words = [f"{key}={value}" for key, value in changed.items()]
     code, out, err = nutshell("run", file, *words, "--seed", experiment.seeds[0])
     assert code == 0, err

@@ -67,6 +67,14 @@ def test_the_labels_are_in_the_hub_s_order():
     }
 
 
+def test_the_validation_parts_are_as_long_as_glue_s():
+    lengths = {name: 0 for name in glue.TASKS}
+    for name, metric in PUBLISHED:
+        if metric not in ("f1", "spearman"):
+            lengths[name] += PUBLISHED[name, metric][2]
+    assert lengths == {name: task.examples for name, task in glue.TASKS.items()}
+
+
 def test_the_server_s_files():
     names = [file for task in glue.TASKS.values() for file in task.submissions.values()]
     assert names == [

@@ -175,6 +175,26 @@ def test_figures_are_rounded_to_their_interval(tmp_path):
     assert "0.75" in shown and "0.61 to 0.88 over examples" in shown and "0.751" not in shown
 
 
+def test_a_benchmark_s_tasks_and_mean_are_on_the_page(tmp_path):
+    tasks = ["Words", "Pairs", "Films"]
+    for task, right in (("Films", 20), ("Pairs", 30)):
+        files = classified(right=right)
+        files["metrics.json"]["benchmark"] = {"name": "TRIO", "task": task, "metrics": ["accuracy"], "tasks": tasks}
+        write(tmp_path / "trio" / task, files)
+    text = rendered(tmp_path)
+    shown = words("<body>" + text.partition('<h2 id="benchmarks">')[2].partition("</section>")[0])
+    assert "TRIO: minilm" in shown
+    assert (
+        "Mean over 2 of the 3 tasks of TRIO, test part: 0.625. It is no TRIO score, because Words is missing." in shown
+    )
+    assert re.search(
+        r"Pairs accuracy 0\.75 0\.750 accuracy 0\.84 to 0\.88: below 40 examples test part, 1 seed trio/Pairs", shown
+    )
+    assert shown.index("Pairs accuracy") < shown.index("Films accuracy")
+    Elements(text)
+    assert "benchmarks" not in rendered(tmp_path / "trio" / "Films")
+
+
 def test_comparisons(root):
     shown = words("<body>" + rendered(root).partition('<h2 id="comparisons">')[2].partition("</section>")[0])
     assert "classify: 2 experiments on the same 40 examples" in shown

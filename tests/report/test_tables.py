@@ -3,10 +3,12 @@
 import csv
 import io
 import json
+import re
 
 import pytest
 
 from nutshell.report import tables
+from nutshell.report.results import benchmark
 from nutshell.report.results import runs as results
 from nutshell.report.results.summary import series
 from tests.report import runs
@@ -184,3 +186,93 @@ def test_a_readme_is_renewed_between_its_marks():
     assert tables.renewed(text, {"other": "| new |"}) == text
     with pytest.raises(SystemExit, match="<!-- end of results --> after it is missing"):
         tables.renewed(text.replace("<!-- end of results -->", ""), {"results": ""})
+
+
+TASKS = ["Words", "Pairs", "Films"]
+
+
+def on_benchmark(task: str, right: int = 30, metrics=("accuracy",), model: str = "minilm", seed: int = 13) -> dict:
+    """What a classifier leaves behind that was measured on one task of a made-up benchmark."""
+    files = runs.classified(seed, right)
+    files["metrics.json"]["benchmark"] = {"name": "TRIO", "task": task, "metrics": list(metrics), "tasks": TASKS}
+    for tree in (files["experiment.yaml"], files["metrics.json"]["experiment"]):
+        tree["model"]["name"] = model
+    return files
+
+
+@pytest.fixture
+def trio(tmp_path):
+    """Writes an experiment on each of the tasks that are named, with `right` of 40 answers right."""
+
+    def _trio(**rights: int):
+        for task, right in rights.items():
+            runs.write(tmp_path / "trio" / task.lower(), on_benchmark(task, right))
+        return tmp_path
+
+    return _trio
+
+
+def test_a_benchmark_has_its_tasks_in_its_own_order_and_the_mean_over_them(nutshell, trio):
+    root = trio(Films=20, Pairs=30, Words=40)
+    text = report(nutshell, root, "markdown")
+    results_table, sentence, table = text.strip().split("\n\n")
+    assert sentence == "TRIO, `minilm`. Mean over all 3 tasks of TRIO, test part: 0.750."
+    head, *lines = cells(table)
+    assert head == ["task", "figures", "their mean", "published band", "measured on", "seeds", "experiment"]
+    assert [line[0] for line in lines] == TASKS and [line[2] for line in lines] == ["1.000", "0.750", "0.500"]
+    assert lines[1][1].startswith("accuracy 0.7") and lines[1][3] == "accuracy 0.84 to 0.88: below"
+    assert lines[1][4:] == ["40 examples, test", "13", "`trio/pairs`"]
+    assert len(cells(results_table)) == 7
+
+
+def test_a_task_s_score_is_the_mean_of_its_metrics_each_over_its_seeds(tmp_path):
+    for seed, right in ((13, 30), (21, 34)):
+        runs.write(tmp_path / "trio/words", on_benchmark("Words", right, ("accuracy", "label_bits"), seed=seed))
+    runs.write(tmp_path / "trio/pairs", on_benchmark("Pairs", 20))
+    every = summaries(tmp_path)
+    words = next(one for one in every if one.experiment == "trio/words")
+    expected = (words.metrics["accuracy"].mean + words.metrics["label_bits"].mean) / 2
+    (standing,) = benchmark.standings(every)
+    assert standing.scores[0].value == pytest.approx(expected) and words.metrics["accuracy"].mean == 0.8
+    assert standing.mean == pytest.approx((expected + 0.5) / 2)
+    assert re.search(r"\| Words \| accuracy 0.80 ± 0.07, label_bits [\d.]+ ± [\d.]+ \|", tables.benchmarks(every))
+
+
+def test_a_mean_over_some_of_the_tasks_is_no_score(nutshell, trio):
+    text = report(nutshell, trio(Words=40, Pairs=30), "markdown")
+    assert (
+        "Mean over 2 of the 3 tasks of TRIO, test part: 0.875. It is no TRIO score, because Films is missing." in text
+    )
+
+
+def test_one_task_makes_no_table(nutshell, trio):
+    assert "TRIO" not in report(nutshell, trio(Words=40), "markdown")
+
+
+def test_each_model_has_a_table_of_its_own(tmp_path):
+    for model in ("minilm", "other"):
+        for task in ("Words", "Pairs"):
+            runs.write(tmp_path / model / "trio" / task, on_benchmark(task, model=model))
+    text = tables.benchmarks(summaries(tmp_path))
+    assert text.count("Mean over 2 of the 3 tasks") == 2 and "TRIO, `minilm`." in text and "TRIO, `other`." in text
+
+
+def test_a_task_that_is_there_twice_has_no_mean(tmp_path, trio):
+    runs.write(tmp_path / "again" / "words", on_benchmark("Words"))
+    text = tables.benchmarks(summaries(trio(Words=40, Pairs=30)))
+    assert "No mean over 2 of the 3 tasks of TRIO, test part, because of several experiments on Words." in text
+    assert "`again/words`" in text and "`trio/words`" in text
+
+
+def test_a_figure_that_is_no_number_leaves_no_mean(trio, tmp_path):
+    files = on_benchmark("Pairs")
+    files["metrics.json"]["metrics"]["accuracy"] |= {"value": None, "interval_95": None}
+    runs.write(tmp_path / "trio" / "pairs", files)
+    text = tables.benchmarks(summaries(trio(Words=40)))
+    assert "No mean over 2 of the 3 tasks of TRIO, test part, because Pairs has no score." in text
+
+
+def test_what_was_written_without_a_benchmark_is_read():
+    files = runs.classified()
+    del files["metrics.json"]["benchmark"]
+    assert runs.outcome(files)[1].benchmark is None

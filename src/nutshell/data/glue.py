@@ -19,6 +19,7 @@ class GlueTask:
         title: What GLUE calls it; its folder in GLUE's download, too.
         texts: The Hub's columns that hold text, in the order a model reads them; `label` is next to them.
         labels: What label 0, 1, ... means; none where it is a number.
+        examples: How many the validation part has: a local copy with another number is not GLUE's.
         scored: The metrics whose mean is the task's score.
         aliases: The columns that GLUE's own files name otherwise, and what the Hub calls them.
         extra: Further columns of either, which are not read.
@@ -33,6 +34,7 @@ class GlueTask:
     title: str
     texts: tuple[str, ...]
     labels: tuple[str, ...]
+    examples: int
     scored: tuple[str, ...] = ("accuracy",)
     aliases: Mapping[str, str] = field(default_factory=dict)
     extra: tuple[str, ...] = ("idx", "index")
@@ -88,15 +90,17 @@ TASKS = {  # by the Hub's name of each
         "CoLA",
         ("sentence",),
         ("unacceptable", "acceptable"),
+        1043,
         scored=("matthews",),
         extra=("idx", "index", "source", "mark"),
         header=("source", "label", "mark", "sentence"),
     ),
-    "sst2": GlueTask("SST-2", ("sentence",), ("negative", "positive")),
+    "sst2": GlueTask("SST-2", ("sentence",), ("negative", "positive"), 872),
     "mrpc": GlueTask(
         "MRPC",
         PAIR,
         ("not_equivalent", "equivalent"),
+        408,
         scored=("accuracy", "f1"),
         aliases={"#1 String": "sentence1", "#2 String": "sentence2", "Quality": "label"},
         extra=("idx", "index", "#1 ID", "#2 ID"),
@@ -105,6 +109,7 @@ TASKS = {  # by the Hub's name of each
         "QQP",
         ("question1", "question2"),
         ("not_duplicate", "duplicate"),
+        40_430,
         scored=("accuracy", "f1"),
         aliases={"is_duplicate": "label"},
         extra=("idx", "id", "qid1", "qid2"),
@@ -114,6 +119,7 @@ TASKS = {  # by the Hub's name of each
         "STS-B",
         PAIR,
         (),
+        1500,
         scored=("pearson", "spearman"),
         aliases={"score": "label"},
         extra=("idx", "index", "genre", "filename", "year", "old_index", "source1", "source2"),
@@ -122,15 +128,16 @@ TASKS = {  # by the Hub's name of each
         "MNLI",
         ("premise", "hypothesis"),
         ("entailment", "neutral", "contradiction"),
+        9815 + 9832,
         scored=("accuracy", "accuracy_mismatched"),
         aliases={"sentence1": "premise", "sentence2": "hypothesis", "gold_label": "label"},
         extra=("idx", "index", "promptID", "pairID", "genre", *MNLI_PARSES, *(f"label{n}" for n in range(1, 6))),
         words=True,
         splits=("matched", "mismatched"),
     ),
-    "qnli": GlueTask("QNLI", ("question", "sentence"), ENTAILMENT, words=True),
-    "rte": GlueTask("RTE", PAIR, ENTAILMENT, words=True),
-    "wnli": GlueTask("WNLI", PAIR, ENTAILMENT[::-1]),
+    "qnli": GlueTask("QNLI", ("question", "sentence"), ENTAILMENT, 5463, words=True),
+    "rte": GlueTask("RTE", PAIR, ENTAILMENT, 277, words=True),
+    "wnli": GlueTask("WNLI", PAIR, ENTAILMENT[::-1], 71),
 }
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from nutshell.bits.intervals import FEWEST_UNITS
 from nutshell.machine.launch import precision
+from nutshell.report.results.benchmark import Score, standings
 from nutshell.report.results.summary import Estimate, Summary, read_summaries
 
 START, END = "<!-- {}: written by `make results` -->", "<!-- end of {} -->"
@@ -128,6 +129,29 @@ def compression(summaries: Sequence[Summary]) -> str:
     return markdown_table(head, lines)
 
 
+def score(score: Score) -> list[Row]:
+    """A row for each metric that counts for a benchmark's task; none for what has not been measured."""
+    return [row(score.summary, name) for name in score.summary.benchmark.metrics if name in score.summary.metrics]
+
+
+def benchmarks(summaries: Sequence[Summary]) -> str:
+    """For each model and benchmark with several tasks: the mean over them, and a row for each task."""
+    texts = []
+    for standing in standings(summaries):
+        lines = []
+        for one in standing.scores:
+            rows, on = score(one), one.summary.evaluated_on
+            cells = [f"{cells.metric} {cells.value}" for cells in rows]
+            bands = [f"{cells.metric} {cells.band}" for cells in rows if cells.band]
+            value = "" if one.value is None else f"{one.value:.3f}"
+            seeds = ", ".join(map(str, one.summary.seeds))
+            where = [f"{on.count:,} {on.units}, {on.part}", seeds, f"`{one.summary.experiment}`"]
+            lines.append([one.task, ", ".join(cells), value, "; ".join(bands), *where])
+        head = ("task", "figures", "their mean", "published band", "measured on", "seeds", "experiment")
+        texts.append(f"{standing.benchmark}, `{standing.model}`. {standing.text}\n\n{markdown_table(head, lines)}")
+    return "\n\n".join(texts)
+
+
 def figures(summaries: Sequence[Summary]) -> list[dict[str, Any]]:
     """A flat row for each metric of each experiment, numbers in full precision, None where there is none."""
     flat = []
@@ -173,7 +197,7 @@ def _latex_text(text: str) -> str:
 
 
 FORMATS = {
-    "markdown": markdown,
+    "markdown": lambda summaries: "\n\n".join(filter(None, [markdown(summaries), benchmarks(summaries)])),
     "csv": comma_separated,
     "json": lambda summaries: json.dumps(figures(summaries), indent=2, ensure_ascii=False),
     "latex": latex,
@@ -210,6 +234,7 @@ def tables(folder: Path, chapter: str | None = None) -> dict[str, str]:
         "headline": overview(summaries),
         "results": markdown(summaries) if summaries else NOTHING_STORED,
         "compression": compression(summaries),
+        "benchmarks": benchmarks(summaries) or NOTHING_STORED,
     }
 
 

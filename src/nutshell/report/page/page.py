@@ -9,11 +9,12 @@ import jinja2
 from markupsafe import Markup
 
 from nutshell.machine.errors import plural
-from nutshell.report import comparison
+from nutshell.report import comparison, tables
 from nutshell.report.page import groups
 from nutshell.report.page.examples import SURPRISES_NATS
 from nutshell.report.page.sections import cost, metrics, section
 from nutshell.report.page.texts import short, visible
+from nutshell.report.results.benchmark import Score, standings
 from nutshell.report.results.summary import Series
 
 LIMIT_BYTES = 2_900_000  # the page stays under 3 MB
@@ -38,9 +39,14 @@ def render(every: Sequence[Series], now: str | None = None) -> str:
     for group in alike:
         for series, settings in zip(group.series, groups.differences(group.series), strict=True):
             entries[id(series)]["settings"] = settings
+    by_summary = {id(series.summary): entries[id(series)] for series in every}
     page = {
         "now": now,
         "entries": list(entries.values()),
+        "benchmarks": [
+            {"standing": standing, "rows": [_score(score, by_summary[id(score.summary)]) for score in standing.scores]}
+            for standing in standings(series.summary for series in every if series.summary)
+        ],
         "groups": [groups.content(group, entries) for group in alike],
         "runs": sum(len(series.runs) for series in every),
     }
@@ -80,6 +86,21 @@ def _entry(number: int, series: Series) -> dict[str, Any]:
         "incomplete": _incomplete(series),
         "section": None,
         "full": False,
+    }
+
+
+def _score(score: Score, entry: dict[str, Any]) -> dict[str, Any]:
+    """What the page says of one task of a benchmark."""
+    on = score.summary.evaluated_on
+    rows = [(row, row.band.partition(":")[0], score.summary.verdict(row.metric)) for row in tables.score(score)]
+    value = "" if score.value is None else f"{score.value:.3f}"
+    return {
+        "entry": entry,
+        "task": score.task,
+        "value": value,
+        "rows": rows,
+        "on": f"{on.count:,} {on.units}",
+        "part": on.part,
     }
 
 

@@ -139,6 +139,28 @@ class Histogram(Typed):
         return cls(title=title, note=note, edges=edges.tolist(), counts=counts, limit=limit, limit_name=limit_name)
 
 
+class Benchmark(Typed):
+    """The benchmark that the data is a part of.
+
+    Attributes:
+        name: What its authors call it.
+        task: What they call this part.
+        metrics: Whose mean is this part's score.
+        tasks: All parts, in the order of its authors; its score is the mean over them.
+    """
+
+    name: str
+    task: str
+    metrics: Annotated[list[str], Field(min_length=1)]
+    tasks: list[str]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.task not in self.tasks:
+            raise ValueError("the task is one of the tasks")
+        return self
+
+
 class Measurement(Typed):
     """What a task found out.
 
@@ -150,6 +172,7 @@ class Measurement(Typed):
         baseline: What costs nothing to know: by metric, by name.
         notes: Sentences that belong next to the figures.
         facts: Further figures for the record, by name.
+        benchmark: What the figures count for; None if they do for nothing.
     """
 
     evaluated_on: EvaluatedOn
@@ -164,6 +187,7 @@ class Measurement(Typed):
     facts: dict[str, int | float | str] = {}
     matrix: Matrix | None = None
     histogram: Histogram | None = None
+    benchmark: Benchmark | None = None
 
 
 class Header(BaseModel):

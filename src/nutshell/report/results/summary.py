@@ -12,7 +12,7 @@ from nutshell.bits import intervals
 from nutshell.bits.baselines import Baseline
 from nutshell.machine.errors import UserError, plural
 from nutshell.machine.files import read_json
-from nutshell.report.results.result import VERSION, Data, EvaluatedOn, Parameters, Typed
+from nutshell.report.results.result import VERSION, Benchmark, Data, EvaluatedOn, Parameters, Typed
 from nutshell.report.results.runs import Run, question
 
 
@@ -67,6 +67,7 @@ class Summary(Typed):
     processes: str
     commits: list[str]
     resolved: dict[str, Any]
+    benchmark: Benchmark | None = None
 
     @property
     def question(self) -> str | None:
@@ -190,6 +191,7 @@ def summarize(label: str, runs: Sequence[Run]) -> Summary:
         processes=_distinct(place.processes for place in places),
         commits=sorted({f"{place.commit}{' with changes' * bool(place.dirty)}" for place in places}),
         resolved=resolved,
+        benchmark=first.benchmark,
     )
 
 
