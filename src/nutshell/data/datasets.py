@@ -7,10 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from nutshell.data import glue
 from nutshell.data.parts import Origin
-from nutshell.experiment.blocks import Data, Positive
+from nutshell.data.readers.examples import Layout, label_word
+from nutshell.data.readers.files import PART_NAMES
+from nutshell.data.readers.rows import READERS
+from nutshell.experiment.blocks import Data, Positive, Word
 from nutshell.experiment.checks import Problem
 from nutshell.machine import hub
 from nutshell.machine.errors import UserError
@@ -29,37 +33,33 @@ class Text:
     embedded: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Dataset(Text):
     """One data set with labels.
 
     Attributes:
-        texts: The columns that hold text, in the order a model reads them; `label` is next to them.
-        labels: What label 0, 1, ... means.
-        metrics: What is reported, the most important first.
-        extra: Further columns that its published files have, which are not read.
+        layout: What its columns are.
+        metrics: What is reported, the most important first; None: whatever fits its labels.
+        benchmark: The task of GLUE that it is; None if it is none.
     """
 
-    texts: tuple[str, ...] = ()
-    labels: tuple[str, ...] = ()
-    metrics: tuple[str, ...] = ()
-    extra: tuple[str, ...] = ()
+    layout: Layout
+    metrics: tuple[str, ...] | None = None
+    benchmark: glue.GlueTask | None = None
 
 
 IMDB = Origin("stanfordnlp/imdb", "plain_text", "e6281661ce1c48d982bc483cf8a173c1bbeb5d31")
-PAIRS = {
-    "texts": ("sentence1", "sentence2"),
-    "labels": ("not_equivalent", "equivalent"),
-    "metrics": ("accuracy", "f1", "label_bits"),
-}
-REVIEWS = {"texts": ("text",), "labels": ("negative", "positive"), "metrics": ("accuracy", "label_bits")}
+REVIEWS = {"layout": Layout(("text",), ("negative", "positive")), "metrics": ("accuracy", "label_bits")}
+MRPC = glue.TASKS["mrpc"]
+TABLE = "table"  # the user's own
 DATASETS = {
-    "mrpc": Dataset(
-        Origin("nyu-mll/glue", "mrpc", "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"), extra=("idx",), **PAIRS
-    ),
-    "imdb": Dataset(IMDB, **REVIEWS),
-    "sample_pairs": Dataset(embedded="samples/pairs", **PAIRS),
+    "imdb": Dataset(origin=IMDB, **REVIEWS),
+    "sample_pairs": Dataset(embedded="samples/pairs", layout=Layout(MRPC.texts, MRPC.labels), metrics=MRPC.metrics),
     "sample_reviews": Dataset(embedded="samples/reviews", **REVIEWS),
+    **{
+        name: Dataset(origin=glue.origin(name), layout=task, metrics=task.metrics, benchmark=task)
+        for name, task in glue.TASKS.items()
+    },
 }
 TEXTS = {
     "imdb": Text(IMDB),
@@ -110,17 +110,56 @@ class Registered(Data):
 
 
 class LabelledData(Registered):
-    """`data:` which labelled examples, and how their text becomes tokens."""
+    """`data:` which labelled examples, and how their text becomes tokens; of a table also which columns it has."""
 
-    name: Literal[tuple(DATASETS)]
+    name: Literal[TABLE, *DATASETS]
+    repository: Word | None = None  # on the Hub; path is then a file or folder in it
+    texts: Annotated[list[Word], Field(min_length=1, max_length=2)] | None = None
+    label: Word | None = None
+    labels: Annotated[list[Word], Field(min_length=2)] | None = None  # None: those of the training part, sorted
+    target: Literal["class", "number"] | None = None  # None: class
     max_tokens: Annotated[int, Field(ge=8)] = 128
     truncate: Literal["head", "tail", "head_tail"] = "head"
     train_examples: Positive | None = None
     validation_examples: Positive | None = None
+    test_examples: Positive | None = None
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _check_words(cls, value: Any) -> Any:
+        return [label_word(label) for label in value] if isinstance(value, list) else value
+
+    @field_validator("texts", "labels")
+    @classmethod
+    def _check_differ(cls, value: list[str] | None) -> list[str] | None:
+        if value and len({*value}) < len(value):
+            raise ValueError("one of them is in it twice")
+        return value
 
     @property
     def known(self) -> Dataset:
-        return DATASETS[self.name]
+        if self.name != TABLE:
+            return DATASETS[self.name]
+        labels = () if self.target == "number" else self.labels and tuple(self.labels)
+        layout = Layout(tuple(self.texts), labels, label=self.label, strict=False)
+        origin = Origin(self.repository, self.path or "", self.revision) if self.repository else None
+        return Dataset(origin=origin, layout=layout)
+
+    @property
+    def pinned(self) -> str | None:
+        return None if self.name == TABLE else super().pinned
+
+    @property
+    def local(self) -> tuple[Path, str] | None:
+        if self.name != TABLE:
+            return super().local
+        return None if self.repository else (Path(self.path).expanduser(), "data.path")
+
+    @property
+    def local_folder(self) -> Path | None:
+        if self.name != TABLE:
+            return super().local_folder
+        return self.local[0] if self.local and self.local[0].exists() else None
 
     @property
     def example_tokens(self) -> int:
@@ -147,8 +186,16 @@ class TextData(Registered):
 
 def problems(data: Mapping[str, Any], known: Mapping[str, Text]) -> Iterator[Problem]:
     """What is wrong with the well-formed keys of a `data:` block together."""
+    if data.get("name") == TABLE:
+        yield from _table_problems(data)
+        return
     entry = known.get(str(data.get("name")))
-    if entry is None or not data.get("revision"):
+    if entry is None:
+        return
+    for key in ("repository", "texts", "label", "labels", "target"):
+        if data.get(key) is not None:
+            yield ("data", key), f"data.{key}: {data['name']} has its own; a table of your own is data.name: {TABLE}"
+    if not data.get("revision"):
         return
     if data.get("path"):
         yield (
@@ -158,6 +205,26 @@ def problems(data: Mapping[str, Any], known: Mapping[str, Text]) -> Iterator[Pro
     elif not entry.origin:
         where = "is read from data.path" if data["name"] == "text" else "is embedded"
         yield ("data", "revision"), f"data.revision: {data['name']} {where} and has no revision"
+
+
+def _table_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
+    if not data.get("repository"):
+        if not data.get("path"):
+            yield (
+                ("data",),
+                "data.path is missing: a file or a folder; or data.repository and data.revision, on the Hub",
+            )
+        if data.get("revision"):
+            yield ("data", "revision"), "data.revision is a commit of data.repository, which is not stated"
+    elif not data.get("revision"):
+        yield ("data",), "data.revision is missing: the commit of data.repository, 40 hexadecimal digits"
+    for key, meaning in (("texts", "the column with text, or two for pairs"), ("label", "the column with the label")):
+        if not data.get(key):
+            yield ("data",), f"data.{key} is missing: {meaning}"
+    if isinstance(data.get("texts"), list) and data.get("label") in data["texts"]:
+        yield ("data", "label"), f"data.label: {data['label']} is one of data.texts"
+    if data.get("target") == "number" and data.get("labels"):
+        yield ("data", "labels"), "data.labels: a number has none; data.target is number"
 
 
 def find(data: Registered, embedded: str) -> tuple[Path, str]:
@@ -174,16 +241,25 @@ def find(data: Registered, embedded: str) -> tuple[Path, str]:
         folder, key = data.local
         if data.revision:
             raise UserError("data.revision names a commit on the Hub, but NUTSHELL_DATA names a local copy: unset one")
-        if folder.is_dir():
+        if data.local_folder:
             return folder, "local copy"
         reason = "not a folder" if folder.exists() else "a link to nothing" if folder.is_symlink() else ""
         raise UserError(f"{folder}: {f'is {reason}' if reason else 'no such folder'} ({key} names it)")
     if not data.from_hub:
         return Path(__file__).parent / data.known.embedded, "embedded in nutshell"
-    instead = (
-        f"without a network, name a local copy in data.path or put it in $NUTSHELL_DATA/{data.name}, "
-        f"or take the embedded {embedded}"
-    )
-    origin = data.from_hub
-    folder = hub.fetch(origin.repository, origin.revision, [f"{origin.folder}/*.parquet"], "dataset", instead)
+    origin, beside = data.from_hub, f" or put it in $NUTSHELL_DATA/{data.name}" * bool(data.pinned)
+    instead = f"without a network, name a local copy in data.path{beside}, or take the embedded {embedded}"
+    folder = hub.fetch(origin.repository, origin.revision, _patterns(data, origin), "dataset", instead)
     return folder / origin.folder, f"Hub {origin.repository}@{origin.revision}"
+
+
+def _patterns(data: Registered, origin: Origin) -> list[str]:
+    """Which of a repository's files are fetched: of a table on the Hub what its path names, or else what is named for a
+    part."""
+    if data.pinned:
+        return [f"{origin.folder}/*.parquet"]
+    endings = [f"*{suffix}{packed}" for suffix in READERS for packed in ("", ".gz")]
+    if origin.folder:
+        return [origin.folder, *(f"{origin.folder}/{ending}" for ending in endings)]
+    words = [word for words in PART_NAMES.values() for word in words]
+    return [f"{place}{ending}" for place in ("data/", *words) for ending in endings]

@@ -1,15 +1,14 @@
-"""Labelled examples from the Hub, a local copy or this package, every row checked, divided into parts."""
+"""Labelled examples from the Hub, a local copy, a user's own table or this package, divided into parts."""
 
 import logging
 import random
-import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from nutshell.data.datasets import Dataset, LabelledData, find
+from nutshell.data.datasets import TABLE, LabelledData, find
 from nutshell.data.parts import NAMES, Part, Parts
 from nutshell.data.readers import files as part_files
-from nutshell.data.readers import rows as readers
+from nutshell.data.readers.examples import Examples, read_examples
 from nutshell.machine.errors import UserError
 
 logger = logging.getLogger("nutshell")
@@ -21,8 +20,9 @@ def load(data: LabelledData, needs_validation: bool = False) -> Parts:
     """The examples that an experiment's `data:` block asks for.
 
     With `validation_examples` that many are held out of the training part, and where a data set has no test
-    labels its own validation part is then the test part. `train_examples` takes that many of the rest.
-    Both draws are the same for every seed.
+    labels its own validation part is then the test part. With `test_examples` that many are held out for the test,
+    before the others. Held-out examples have the labels in the proportions of the training part, and equal texts stay
+    on one side. `train_examples` takes that many of the rest. All draws are the same for every seed.
 
     Args:
         data: The block.
@@ -31,23 +31,31 @@ def load(data: LabelledData, needs_validation: bool = False) -> Parts:
     Raises:
         UserError: With file and row, if anything is wrong with the files; or if the Hub cannot be reached.
     """
-    parts, folder, source = read(data)
-    if "train" not in parts:
+    examples, folder, source = _read(data)
+    if "train" not in examples.parts:
         raise UserError(f"{folder}: holds no training part of {data.name}; {_LAYOUTS}")
-    train, validation, test = (parts.get(name) for name in NAMES)
-    reported_as = "test" if test else "validation"
-    held_out = data.validation_examples or 0
-    if held_out + (data.train_examples or 1) > len(train):
+    train, validation, test = (examples.parts.get(name) for name in NAMES)
+    if data.test_examples and (test or examples.unlabelled):
+        raise UserError(f"data.test_examples: {folder} has a test part of its own; leave it out")
+    sizes = {"test_examples": data.test_examples, "validation_examples": data.validation_examples}
+    if sum(size or 0 for size in sizes.values()) + (data.train_examples or 1) > len(train):
+        asked = ", ".join(f"{key} {size}" for key, size in sizes.items() if size)
         raise UserError(
-            f"data: validation_examples {held_out} and train_examples {data.train_examples or 'unset'} ask for more "
+            f"data: {asked + ' and ' if asked else ''}train_examples {data.train_examples or 'unset'} ask for more "
             f"than the {len(train)} training examples of {data.name}"
         )
+    rest = random.Random(SUBSET_SEED).sample(range(len(train)), len(train))
+    held_out = {}
+    for key, size in sizes.items():
+        if size:
+            rest, rows = _hold_out(train, rest, size, key)
+            held_out[key] = train.take(sorted(rows))
+    test = held_out.get("test_examples", test)
+    if "validation_examples" in held_out:
+        validation, test = held_out["validation_examples"], test or validation
     if held_out or data.train_examples:
-        order = random.Random(SUBSET_SEED).sample(range(len(train)), len(train))
-        rows = sorted(order[held_out:][: data.train_examples])
-        if held_out:
-            validation, test = train.take(sorted(order[:held_out])), test or validation
-        train = train.take(rows)
+        train = train.take(sorted(rest[: data.train_examples]))
+    reported_as = "test" if examples.parts.get("test") or data.test_examples else "validation"
     if validation is None and (test is None or needs_validation):
         raise UserError(
             f"{folder}: {data.name} has no {'validation' if test else 'validation and no test'} part with labels; "
@@ -63,91 +71,105 @@ def load(data: LabelledData, needs_validation: bool = False) -> Parts:
         message = "%s: %d of the %d %s examples are in the training part too"
         logger.warning(message, data.name, shared, len(reported), reported_as)
     notes = {"shared with the training part": shared}
-    return Parts(train, validation, test, source, data.from_hub, reported_as, notes)
+    if examples.torn:
+        notes["torn rows left out"] = examples.torn
+    return Parts(
+        train,
+        validation,
+        test,
+        source,
+        data.from_hub,
+        reported_as,
+        notes,
+        labels=examples.labels,
+        unlabelled=examples.unlabelled,
+    )
 
 
-def read(data: LabelledData, embedded: str = "sample_pairs or sample_reviews") -> tuple[dict[str, Part], Path, str]:
-    """Every part that the data set itself has, with labels; the folder it was read from; where that came from.
+def read(data: LabelledData, embedded: str) -> tuple[dict[str, Part], str]:
+    """Every part with labels that the data set itself has, and where it came from.
 
     Args:
         data: The block.
         embedded: What to take instead without a network, for the message.
     """
-    dataset = data.known
-    folder, source = find(data, embedded)
-    groups = part_files.labelled(folder, len(dataset.texts) == 1)
-    parts = {name: part for name, group in groups.items() if (part := _part(name, group, dataset)) is not None}
-    return parts, folder, source
+    examples, _, source = _read(data, embedded)
+    return examples.parts, source
 
 
 def files(data: LabelledData) -> dict[str, list[Path]]:
-    """The local files that `read` reads, by part; none for what is embedded or on the Hub, or is not there.
+    """The local files that are read, by part; none for what is embedded or on the Hub, or is not there.
 
     Raises:
         UserError: If a part is there twice or has a gap, or a file of it is none that can be read.
     """
     folder = data.local_folder
-    return part_files.labelled(folder, len(data.known.texts) == 1) if folder else {}
+    return _groups(data, folder) if folder else {}
 
 
 _LAYOUTS = (
-    "known layouts: <part>.tsv, .csv, .jsonl or .parquet for the parts train, validation (dev) and test; "
+    "known layouts: <part>.tsv, .csv, .jsonl, .json or .parquet for the parts train, validation (dev) and test; "
     "msr_paraphrase_train.txt; aclImdb's train/pos and train/neg"
 )
 
 
-def _part(name: str, group: list[Path], dataset: Dataset) -> Part | None:
-    """One part, every row of it checked: columns, text, label; None where its labels are not published."""
-    texts, labels, columns, hidden = [], [], None, None
-    for table in map(readers.read, group):
-        if not table.columns:  # an empty file
-            continue
-        columns = columns or table.columns
-        if {*table.columns} != {*columns}:
-            other, first = readers.names(table.columns), readers.names(columns)
-            raise UserError(f"{table.place} has columns {other}; {group[0].name} has {first}")
-        unlabelled = _check_columns(table, dataset, may_lack_labels=name == "test")
-        for place, row in table.rows:
-            if row.keys() != {*columns}:
-                other, first = readers.names([*row]), readers.names(columns)
-                raise UserError(f"{place} has columns {other}; the first row has {first}")
-            texts.append(tuple(_text(place, column, row[column]) for column in dataset.texts))
-            if not unlabelled:
-                labels.append(_label(place, row["label"], dataset))
-                hidden = hidden or (place if labels[-1] == -1 else None)
-    if not texts:
-        raise UserError(f"{group[0]}: the {name} part is empty")
-    if set(labels) <= {-1}:
-        return None  # GLUE's test part, whose labels are not published
-    if hidden:
-        raise UserError(f"{hidden} label -1 (no label) among labelled rows")
-    return Part(texts, labels)
+def _read(data: LabelledData, embedded: str = "sample_pairs or sample_reviews") -> tuple[Examples, Path, str]:
+    folder, source = find(data, embedded)
+    layout, groups = data.known.layout, _groups(data, folder)
+    states = [(file, file.stat().st_mtime_ns, file.stat().st_size) for files in groups.values() for file in files]
+    key = repr((layout, groups, states))
+    if key not in _last:  # a check, each seed and the report read the same
+        examples = read_examples(layout, groups)
+        _last.clear()
+        _last[key] = examples
+    return _last[key], folder, source
 
 
-def _check_columns(table: readers.Table, dataset: Dataset, may_lack_labels: bool) -> bool:
-    """True if the rows carry no label at all, as GLUE's hidden test part may."""
-    columns, expected = {*table.columns}, [*dataset.texts, "label"]
-    missing = {*expected} - columns
-    if columns - {*expected, *dataset.extra} or missing - {"label"} or (missing and not may_lack_labels):
-        raise UserError(f"{table.place} has columns {readers.names(table.columns)}; expected {', '.join(expected)}")
-    return bool(missing)
+_last: dict[str, Examples] = {}
 
 
-def _text(place: str, column: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise UserError(f"{place} {column} is {readers.kind(value)}, expected text")
-    if not value.strip():
-        raise UserError(f"{place} {column} is empty")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"{place} {column} is not valid Unicode: {error.reason}") from None
-    return value
+def _groups(data: LabelledData, folder: Path) -> dict[str, list[Path]]:
+    """The files of each part, or of each split of it."""
+    layout = data.known.layout
+    if data.name == TABLE:
+        return part_files.table(folder)
+    if not layout.splits:
+        return part_files.labelled(folder, len(layout.texts) == 1)
+    names = {"train": part_files.PART_NAMES["train"]}
+    for part in ("validation", "test"):
+        for split in layout.splits:
+            names[f"{part}_{split}"] = tuple(f"{word}_{split}" for word in part_files.PART_NAMES[part])
+    return part_files.table(folder, names)
 
 
-def _label(place: str, value: Any, dataset: Dataset) -> int:
-    number = int(value) if isinstance(value, str) and re.fullmatch(r"\s*-?[0-9]{1,9}\s*", value) else value
-    if isinstance(number, bool) or not isinstance(number, int) or number not in range(-1, len(dataset.labels)):
-        meant = ", ".join(f"{number} ({name})" for number, name in enumerate(dataset.labels))
-        raise UserError(f"{place} label is {readers.shown(value)}, expected one of {meant}")
-    return number
+def _hold_out(train: Part, order: Sequence[int], size: int, key: str) -> tuple[list[int], list[int]]:
+    """Rows that stay, and `size` rows that are held out, both in the given order.
+
+    Each label has its share, by the largest remainder; numbers are not divided by label. Examples with equal texts go
+    together, as long as so many are still needed.
+    """
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for row in order:
+        groups.setdefault(train.texts[row], []).append(row)
+    classes = {row: train.labels[row] if isinstance(train.labels[row], int) else 0 for row in order}
+    counts: dict[int, int] = {}
+    for row in order:
+        counts[classes[row]] = counts.get(classes[row], 0) + 1
+    exact = {label: size * count / len(order) for label, count in sorted(counts.items())}
+    wanted = {label: int(share) for label, share in exact.items()}
+    remainders = sorted(exact, key=lambda label: wanted[label] - exact[label])
+    for label in remainders[: size - sum(wanted.values())]:
+        wanted[label] += 1
+    out: set[int] = set()
+    for by_label in (True, False):  # then whatever still fits, where texts that are there often were too many
+        for rows in groups.values():
+            label, missing = classes[rows[0]], size - len(out)
+            if rows[0] not in out and len(rows) <= (min(wanted[label], missing) if by_label else missing):
+                out.update(rows)
+                wanted[label] -= len(rows)
+    if len(out) < size:
+        raise UserError(
+            f"data.{key}: {size} cannot be held out: equal texts stay together, and the smallest group of them that is "
+            f"left has {min(len(rows) for rows in groups.values() if rows[0] not in out)} examples"
+        )
+    return [row for row in order if row not in out], [row for row in order if row in out]

@@ -4,6 +4,8 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 
+import numpy
+
 NAMES = ("train", "validation", "test")
 
 
@@ -13,11 +15,13 @@ class Part:
 
     Attributes:
         texts: One string per text column of each example; a document is an example with one.
-        labels: Each example's; None of documents.
+        labels: Each example's, a class or a number; None of documents, and where they are not published.
+        splits: The name of what each example is measured with; None where all are measured together.
     """
 
     texts: list[tuple[str, ...]]
-    labels: list[int] | None = None
+    labels: list[int] | list[float] | None = None
+    splits: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -34,7 +38,12 @@ class Part:
 
     def take(self, rows: list[int]) -> "Part":
         """The examples with these row numbers, in this order."""
-        return Part([self.texts[row] for row in rows], self.labels and [self.labels[row] for row in rows])
+        labels, splits = ([column[row] for row in rows] if column else None for column in (self.labels, self.splits))
+        return Part([self.texts[row] for row in rows], labels, splits)
+
+    def in_splits(self) -> dict[str, numpy.ndarray]:
+        """For each split by its name whether each example is in it, booleans (examples,)."""
+        return {split: numpy.array(self.splits) == split for split in dict.fromkeys(self.splits or ())}
 
     def digest(self) -> str:
         """sha256 of all texts and labels in order, 64 hexadecimal digits."""
@@ -62,6 +71,8 @@ class Parts:
         origin: On the Hub, if they were read from there; None otherwise.
         reported_as: What the data set itself calls the reported part: its validation part may serve as the test part.
         notes: Counts that belong to the record, by what is counted.
+        labels: What label 0, 1, ... means; () of documents, and where labels are numbers.
+        unlabelled: The test part, if its labels are not published.
     """
 
     train: Part | None
@@ -71,6 +82,8 @@ class Parts:
     origin: Origin | None
     reported_as: str
     notes: dict[str, int] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    unlabelled: Part | None = None
 
     @property
     def reported_name(self) -> str:

@@ -1,6 +1,7 @@
 """`task: classify`: fine-tunes a classifier, and looks at the test part once, at the end."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,31 +9,26 @@ import numpy
 from pydantic import Field
 
 from nutshell.bits import baselines
-from nutshell.bits.metrics import Metric, agreement, f1, mean_bits
+from nutshell.bits.metrics import OF_NUMBERS, Metric, of_classes
 from nutshell.bits.units import Units
 from nutshell.data import labelled, tokenizers, tokens
-from nutshell.data.datasets import DATASETS, LabelledData, problems
-from nutshell.experiment.blocks import Checkpoint, Positive, Reference, Strict, Trained, Word
+from nutshell.data.datasets import DATASETS, TABLE, LabelledData, problems
+from nutshell.data.glue import GlueTask
+from nutshell.data.parts import Part, Parts
+from nutshell.experiment.blocks import Checkpoint, Loss, Positive, Reference, Strict, Trained, Word
 from nutshell.experiment.checks import Blocks, Problem
 from nutshell.machine import progress
+from nutshell.machine.errors import UserError
 from nutshell.machine.files import write_lines
 from nutshell.models.classifiers import encoders
 from nutshell.models.find import files, find
-from nutshell.report.results.result import Histogram, Matrix, Measurement, Parameters
+from nutshell.report.results.result import Benchmark, Histogram, Matrix, Measurement, Parameters
+from nutshell.report.results.worst import worst
 from nutshell.runs import plan as plans
 from nutshell.tasks.task import Card, Task, register
 
-METRICS = {
-    metric.name: metric
-    for metric in (
-        Metric(
-            "accuracy", "share of examples", True, agreement, ("predicted", "label"), given=("label",), bounds=(0, 1)
-        ),
-        Metric("f1", "of the positive class", True, f1, ("predicted", "label"), given=("label",), bounds=(0, 1)),
-        Metric("label_bits", "bits per example", False, mean_bits, ("nats",), given=("label",)),
-    )
-}
-MOST_ERRORS = 50  # in errors.jsonl
+METRICS = {metric.name: metric for metric in (*of_classes(2), *OF_NUMBERS)}
+SPLITS = sorted({split for dataset in DATASETS.values() for split in dataset.layout.splits})
 
 
 class Lora(Strict):
@@ -58,7 +54,8 @@ class ClassifyExperiment(Trained):
 
     model: Classifier
     data: LabelledData
-    reference: Reference.of(*METRICS) | None = None
+    loss: Loss | None = None
+    reference: Reference.of(*METRICS, *(f"accuracy_{split}" for split in SPLITS)) | None = None
 
 
 class Classify(Task):
@@ -71,10 +68,17 @@ class Classify(Task):
     def checks(self, plain: Mapping[str, Any], blocks: Blocks) -> Iterator[Problem]:
         yield from problems(blocks["data"], DATASETS)
         yield from encoders.problems(blocks["model"])
+        if blocks["loss"].get("class_weights") and _is_number(blocks["data"]):
+            yield ("loss", "class_weights"), "loss.class_weights: a number has no classes"
 
     def metrics(self, blocks: Blocks) -> tuple[Metric, ...]:
-        dataset = DATASETS.get(str(blocks["data"].get("name")))
-        return tuple(METRICS[name] for name in dataset.metrics) if dataset else ()
+        data = blocks["data"]
+        if (dataset := DATASETS.get(str(data.get("name")))) is not None:
+            return _metrics(dataset.metrics, dataset.layout.splits)
+        if data.get("name") != TABLE:
+            return ()
+        labels = data.get("labels")  # where the training part tells, there may be two
+        return OF_NUMBERS if _is_number(data) else of_classes(len(labels) if isinstance(labels, list) else 2)
 
     def reads(self, experiment: ClassifyExperiment) -> dict[str, Any]:
         return {
@@ -83,18 +87,21 @@ class Classify(Task):
         }
 
     def check(self, experiment: ClassifyExperiment, weights: bool = False) -> None:
-        _find(experiment, weights)
+        parts = _load(experiment)
+        _find(experiment, parts, weights)
+        _weights(experiment, parts)
 
     def plan(self, experiment: ClassifyExperiment) -> list[str]:
         training = plans.settings(experiment)
-        checkpoint = _find(experiment, weights=False)
-        parts = labelled.load(experiment.data, needs_validation=plans.evaluates(training))
+        parts = _load(experiment)
+        checkpoint = _find(experiment, parts, weights=False)
         epochs, steps = plans.steps(len(parts.train), training, "examples")
         train, exact = tokens.count(parts.train, experiment.data, checkpoint)
         reported, also_exact = tokens.count(parts.reported, experiment.data, checkpoint)
         about = "" if exact and also_exact else "about "  # from 300 examples of each part, if they are not in the cache
         return [
             plans.parts(parts, "examples"),
+            f"labels:   {', '.join(parts.labels) or 'a number'}",
             steps,
             f"tokens:   {about}{round(train * epochs):,} in training, {about}{reported:,} in the final pass",
         ]
@@ -109,40 +116,44 @@ class Classify(Task):
         from nutshell.runs.trainer.order import in_data_order, longest_first
 
         session = Session(resume, args)
-        dataset = experiment.data.known
-        metrics = tuple(METRICS[name] for name in dataset.metrics)
-        checkpoint = _find(experiment)
         progress.stage(f"reading {experiment.data.name}")
-        parts = labelled.load(experiment.data, needs_validation=plans.evaluates(plans.settings(experiment)))
+        parts = _load(experiment)
+        checkpoint, metrics = _find(experiment, parts), _measured(experiment, parts)
         progress.stage("tokenizing")
         tokenizer = tokenizers.for_transformers(checkpoint, experiment.data.max_tokens, experiment.data.truncate)
-        with args.main_process_first(desc="tokenizing"):
-            tokenized = {
-                name: datasets.Dataset.from_file(str(tokens.tokenize(part, experiment.data, checkpoint)))
-                for name, part in parts.by_name().items()
-            }
+
+        def tokenized(part: Part) -> datasets.Dataset:
+            with args.main_process_first(desc="tokenizing"):
+                rows = datasets.Dataset.from_file(str(tokens.tokenize(part, experiment.data, checkpoint)))
+            for name, of_split in part.in_splits().items():
+                rows = rows.add_column(name, of_split)
+            return rows
+
+        rows = {name: tokenized(part) for name, part in parts.by_name().items()}
         # Longest first: little padding, and what does not fit into memory fails at once.
-        orders = {name: longest_first(part["length"]) for name, part in tokenized.items() if name != "train"}
+        orders = {name: longest_first(part["length"]) for name, part in rows.items() if name != "train"}
         progress.stage(f"loading the weights of {experiment.model.name}")
         set_seed(args.seed)  # the new head is drawn here
-        model = wrapper.load(checkpoint, dataset.labels, experiment.model, session.finished)
+        model = wrapper.load(checkpoint, parts.labels, experiment.model, session.finished)
         trainer = ClassifierTrainer(
             model,
             args,
             data_collator=tokenizers.Collator(tokenizer),
-            train_dataset=tokenized["train"],
-            eval_dataset=tokenized["validation"].select(orders["validation"]) if "validation" in orders else None,
+            train_dataset=rows["train"],
+            eval_dataset=rows["validation"].select(orders["validation"]) if "validation" in orders else None,
             processing_class=tokenizer,
             metrics=metrics,
+            class_weights=_weights(experiment, parts),
             callbacks=[record],
         )
         session.run(trainer)
 
         order, part = orders[parts.reported_name], parts.reported
         progress.stage(f"measuring the {parts.reported_as} part")
-        result = trainer.predict(tokenized[parts.reported_name].select(order))
+        result = trainer.predict(rows[parts.reported_name].select(order))
         progress.stage("computing figures and intervals")
-        columns = {name: in_data_order(column, order) for name, column in answers(result).items()}
+        columns = answers(result, numpy.asarray(part.labels)[order])
+        columns = {name: in_data_order(column, order) for name, column in columns.items()} | part.in_splits()
         units = Units("examples", metrics, columns)
         figures = units.figures()
         folder = Path(args.output_dir)
@@ -153,67 +164,102 @@ class Classify(Task):
         trainer.save_state()  # trainer_state.json, with the log history
         if trainer.is_world_process_zero():
             units.write(folder)
-            write_lines(folder / "errors.jsonl", _errors(columns, part.texts, dataset.labels))
+            write_lines(folder / "errors.jsonl", worst(columns, part.texts, parts.labels))
+        if parts.unlabelled and experiment.data.known.benchmark:
+            progress.stage("answering the test part, whose labels are not published")
+            hidden = tokenized(parts.unlabelled)
+            order = longest_first(hidden["length"])
+            predicted = in_data_order(answers(trainer.predict(hidden.select(order)))["predicted"], order)
+            if trainer.is_world_process_zero():
+                experiment.data.known.benchmark.submit(parts.unlabelled, predicted, folder / "predictions")
         train_labels = numpy.array(parts.train.labels)
-        train_tokens = sum(tokenized["train"]["length"])
+        train_tokens = sum(rows["train"]["length"])
         return Measurement(
             evaluated_on=evaluated_on(parts, args, units, "example"),
             metrics=figures,
             validation=validation(trainer, metrics, parts),
-            baseline=baselines.majority(metrics, train_labels, columns, dataset.labels),
-            notes=_notes(columns["predicted"], dataset.labels),
+            baseline=baselines.majority(metrics, train_labels, columns, parts.labels)
+            if parts.labels
+            else baselines.training_mean(metrics, train_labels, columns),
+            notes=_notes(columns["predicted"], parts.labels),
             data=data_of(parts),
             parameters=Parameters(all=model.num_parameters(), trained=model.num_parameters(only_trainable=True)),
-            evaluation=pass_of(result, len(part), sum(tokenized[parts.reported_name]["length"])),
+            evaluation=pass_of(result, len(part), sum(rows[parts.reported_name]["length"])),
             training=session.speed(trainer, len(parts.train), train_tokens),
-            matrix=_confusion(columns, dataset.labels),
-            histogram=_lengths(numpy.array(tokenized["train"]["whole_length"]), experiment.data.max_tokens),
+            matrix=Matrix.of(columns["label"], columns["predicted"], parts.labels) if parts.labels else None,
+            histogram=_lengths(numpy.array(rows["train"]["whole_length"]), experiment.data.max_tokens),
+            benchmark=_benchmark(experiment.data.known.benchmark, parts),
         )
 
 
-def _find(experiment: ClassifyExperiment, weights: bool = True) -> Path:
+def _is_number(data: Mapping[str, Any]) -> bool:
+    dataset = DATASETS.get(str(data.get("name")))
+    return dataset.layout.labels == () if dataset else data.get("target") == "number"
+
+
+def _metrics(names: Sequence[str], splits: Sequence[str]) -> tuple[Metric, ...]:
+    """The metrics of these names; where a part has splits, accuracy is of the first, accuracy_<split> of another."""
+    of_split = {f"accuracy_{split}": split for split in splits[1:]} | {"accuracy": next(iter(splits), None)}
+    accuracy = METRICS["accuracy"]
+    return tuple(
+        replace(accuracy, name=name, where=of_split[name]) if name in of_split else METRICS[name] for name in names
+    )
+
+
+def _measured(experiment: ClassifyExperiment, parts: Parts) -> tuple[Metric, ...]:
+    """The metrics of a run, whose labels are known.
+
+    Raises:
+        UserError: If the experiment names one that is none of them: F1 is of two classes.
+    """
+    dataset = experiment.data.known
+    if dataset.metrics:
+        return _metrics(dataset.metrics, dataset.layout.splits)
+    metrics = of_classes(len(parts.labels)) if parts.labels else OF_NUMBERS
+    known = {metric.name for metric in metrics}
+    bands = {name for name, band in (experiment.reference or {}) if band and name not in ("part", "source")}
+    best = {str(experiment.training.get("metric_for_best_model", "loss")).removeprefix("eval_")} - {"loss"}
+    if wrong := sorted((bands | best) - known & {*METRICS} - known):
+        raise UserError(f"{wrong[0]} is no metric of {len(parts.labels)} labels, which are {', '.join(parts.labels)}")
+    return metrics
+
+
+def _load(experiment: ClassifyExperiment) -> Parts:
+    return labelled.load(experiment.data, needs_validation=plans.evaluates(plans.settings(experiment)))
+
+
+def _find(experiment: ClassifyExperiment, parts: Parts, weights: bool = True) -> Path:
     """The checkpoint, if the experiment can be run with it."""
     model, data = experiment.model, experiment.data
     folder = find(model.name, model.revision, encoders.ENCODERS, weights)
     encoders.check(folder, model, data.max_tokens)
-    encoders.check_head(folder, data.known.labels, model.new_head)
-    tokenizers.check(folder, len(data.known.texts))
+    encoders.check_head(folder, parts.labels, model.new_head)
+    tokenizers.check(folder, len(data.known.layout.texts))
+    _measured(experiment, parts)
     return folder
+
+
+def _weights(experiment: ClassifyExperiment, parts: Parts) -> list[float] | None:
+    loss = experiment.loss
+    return loss.weights(numpy.array(parts.train.labels), len(parts.labels)) if loss and parts.labels else None
+
+
+def _benchmark(task: GlueTask | None, parts: Parts) -> Benchmark | None:
+    whole = task and parts.reported_as == "validation" and len(parts.reported) == task.examples
+    return Benchmark(**task.counts_for) if whole else None
 
 
 def _notes(predicted: numpy.ndarray, labels: tuple[str, ...]) -> list[str]:
     answers = numpy.unique(predicted)
-    return [f"the model gave one answer only, {labels[answers[0]]}"] if len(answers) == 1 else []
-
-
-def _confusion(columns: dict[str, numpy.ndarray], labels: tuple[str, ...]) -> Matrix:
-    cells = columns["label"] * len(labels) + columns["predicted"]
-    counts = numpy.bincount(cells, minlength=len(labels) ** 2).reshape(len(labels), len(labels))
-    return Matrix(title="Confusion matrix", labels=list(labels), counts=counts.tolist())
+    if len(answers) > 1:
+        return []
+    return [f"the model gave one answer only, {labels[answers[0]] if labels else f'{answers[0]:.3g}'}"]
 
 
 def _lengths(tokens: numpy.ndarray, limit: int) -> Histogram:
     cut = int((tokens > limit).sum())
     note = f"{cut:,} of {len(tokens):,} training examples are cut ({cut / len(tokens):.1%})"
     return Histogram.of(tokens, "lengths, tokens", note, limit, "cut at")
-
-
-def _errors(
-    columns: dict[str, numpy.ndarray], texts: list[tuple[str, ...]], labels: tuple[str, ...]
-) -> list[dict[str, Any]]:
-    """The wrong answers of which the model was most confident, with their texts, the most confident first."""
-    confidence = columns["probabilities"].max(1)
-    wrong = numpy.flatnonzero(columns["label"] != columns["predicted"])
-    return [
-        {
-            "index": int(row),
-            "label": labels[columns["label"][row]],
-            "predicted": labels[columns["predicted"][row]],
-            "probability": float(confidence[row]),
-            "texts": texts[row],
-        }
-        for row in wrong[numpy.argsort(-confidence[wrong], kind="stable")][:MOST_ERRORS]
-    ]
 
 
 register(Classify())

@@ -29,7 +29,12 @@ def suffix(file: Path) -> str:
     return (file.with_suffix("") if file.suffix == ".gz" else file).suffix.lower()
 
 
-def read(file: Path, quotes_are_text: bool = False, columns: Sequence[str] | None = None) -> Table:
+def read(
+    file: Path,
+    quotes_are_text: bool = False,
+    columns: Sequence[str] = (),
+    torn: Callable[[], None] | None = None,
+) -> Table:
     """The table in a file, by its suffix, with or without .gz; `.txt` is Microsoft's paraphrase corpus, or a review of
     aclImdb's.
 
@@ -37,6 +42,7 @@ def read(file: Path, quotes_are_text: bool = False, columns: Sequence[str] | Non
         file: The file.
         quotes_are_text: Whether every quote in a TSV is known to be text; otherwise a quoted field is refused.
         columns: The names of the columns of a TSV that has no header.
+        torn: Called for each row of a TSV that has too few fields and is left out; None: such a row is refused.
 
     Raises:
         UserError: With file and row, if it is no such table. Rows are read, and refused, one by one as they are taken.
@@ -46,7 +52,7 @@ def read(file: Path, quotes_are_text: bool = False, columns: Sequence[str] | Non
         return Table(f"{file}:", [*row], iter([(f"{file}:", row)]))
     source = sources.of_file(file)
     if suffix(file) in (".tsv", ".txt"):
-        return tsv_table(source, quotes_are_text, columns)
+        return tsv_table(source, quotes_are_text, columns, torn)
     return READERS[suffix(file)](source)
 
 

@@ -3,7 +3,7 @@
 import csv
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from nutshell.data.readers.sources import Source
@@ -27,7 +27,12 @@ def csv_table(source: Source) -> Table:
     return _table(source.name, _csv_records(source))
 
 
-def tsv_table(source: Source, quotes_are_text: bool = False, columns: Sequence[str] | None = None) -> Table:
+def tsv_table(
+    source: Source,
+    quotes_are_text: bool = False,
+    columns: Sequence[str] = (),
+    torn: Callable[[], None] | None = None,
+) -> Table:
     """A file of lines whose fields are divided by tabs, with quotes that are text, as GLUE has them.
 
     pandas and R write such files with quotes that are not text: around a whole field, those in it doubled. No rule
@@ -38,8 +43,9 @@ def tsv_table(source: Source, quotes_are_text: bool = False, columns: Sequence[s
         source: The file.
         quotes_are_text: Whether every quote is known to be text.
         columns: The names of the columns of a file that has no header.
+        torn: Called for each row with too few fields, which is left out; None: such a row is refused.
     """
-    return _table(source.name, _tsv_records(source, quotes_are_text), columns)
+    return _table(source.name, _tsv_records(source, quotes_are_text), columns, torn)
 
 
 def lines_table(source: Source) -> Table:
@@ -95,20 +101,22 @@ def _tsv_records(source: Source, quotes_are_text: bool) -> Records:
         yield number, fields
 
 
-def _table(name: str, records: Records, columns: Sequence[str] | None = None) -> Table:
+def _table(name: str, records: Records, columns: Sequence[str] = (), torn: Callable[[], None] | None = None) -> Table:
     """The table of records, the first of which names the columns unless they are known."""
     if columns:
-        return Table(f"{name}:", [*columns], _rows(name, [*columns], records))
+        return Table(f"{name}:", [*columns], _rows(name, [*columns], records, torn))
     place, fields = f"{name}: row 1: the header", next(records, (1, []))[1]
     if not fields and any(others for _, others in records):
         raise UserError(f"{place} is blank")
     header = [MRPC_COLUMNS.get(field, field) for field in fields] if MRPC in fields else fields
     columns = [column for column in header if column is not None]
     check_columns_differ(place, columns)
-    return Table(place, columns, _rows(name, header, records))
+    return Table(place, columns, _rows(name, header, records, torn))
 
 
-def _rows(name: str, header: list[str | None], records: Records) -> Iterator[tuple[str, dict[str, Any]]]:
+def _rows(
+    name: str, header: list[str | None], records: Records, torn: Callable[[], None] | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each record with its place; blank lines at the end are none."""
     blank, width, left_out = None, len(header), None in header
     for number, fields in records:
@@ -117,6 +125,9 @@ def _rows(name: str, header: list[str | None], records: Records) -> Iterator[tup
             continue
         if blank:
             raise UserError(f"{name}: row {blank}: is blank, but rows follow it")
+        if torn and len(fields) < width:
+            torn()
+            continue
         if len(fields) != width:
             raise UserError(f"{name}: row {number}: has {len(fields)} fields, the header {width}")
         row = dict(zip(header, fields, strict=True))

@@ -130,7 +130,7 @@ def _cut(texts: list[str], limit: int, up: bool = False) -> tuple[list[str], lis
 def _read(data: TextData) -> tuple[dict[str, list[str]], str]:
     """Every part that the text itself has, and where it was read."""
     if data.name == "imdb":
-        parts, _, source = labelled.read(_reviews(data), "sample_text")
+        parts, source = labelled.read(_reviews(data), "sample_text")
         return {name: part.documents for name, part in parts.items()}, source
     if data.name == "sample_text":
         return {"train": manual.chapters()}, manual.SOURCE

@@ -14,14 +14,14 @@ SURPRISES_NATS = (0.5, 2, 4, 7)  # where a piece's shade changes
 
 
 class Error(BaseModel):
-    """A row of errors.jsonl: the texts of a wrong answer, with the names of the labels."""
+    """A row of errors.jsonl: the texts of a wrong answer, the labels by name; or a number that is far off."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
     index: int
     label: str
     predicted: str
-    probability: float
+    probability: float | None = None
     texts: list[str]
 
 

@@ -1,6 +1,7 @@
 """What a run leaves in metrics.json, typed."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -112,6 +113,12 @@ class Matrix(Typed):
         if any(len(row) != len(self.labels) for row in (self.counts, *self.counts)):
             raise ValueError("a row and a column for each label")
         return self
+
+    @classmethod
+    def of(cls, label: numpy.ndarray, predicted: numpy.ndarray, names: Sequence[str]) -> "Matrix":
+        """Of true and predicted labels (units,), whole numbers, with the name of each."""
+        counts = numpy.bincount(label * len(names) + predicted, minlength=len(names) ** 2)
+        return cls(title="Confusion matrix", labels=list(names), counts=counts.reshape(len(names), -1).tolist())
 
 
 class Histogram(Typed):
