@@ -96,7 +96,11 @@ def card(result: Result, summary: Summary, pipeline: str, auto_class: str, own: 
             datasets=[data.repository] if data.repository else None,
             metrics=list(result.metrics),
             tags=["nutshell"],
-            eval_results=[_evaluation(result, metric, pipeline) for metric in result.metrics],
+            eval_results=[  # the Hub knows no figure without a value
+                _evaluation(result, name, pipeline)
+                for name, figure in result.metrics.items()
+                if figure.value is not None
+            ],
         ),
         template_str=BODY,
         name=name,
@@ -142,8 +146,8 @@ def _evaluation(result: Result, metric: str, pipeline: str) -> EvalResult:
     return EvalResult(
         task_type=pipeline,
         dataset_type=data.repository or "local",
-        dataset_name=(result.experiment.get("data") or {}).get("name") if data.repository else data.source,
-        dataset_config=data.config,
+        dataset_name=" ".join(filter(None, [data.repository, data.config])) or data.source,
+        dataset_config=data.config or None,
         dataset_split=result.evaluated_on.part,
         dataset_revision=data.revision,
         metric_type=metric,
