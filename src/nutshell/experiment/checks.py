@@ -58,6 +58,8 @@ def _early_stopping(training: Mapping[str, Any]) -> Iterator[Problem]:
     path = ("early_stopping",)
     if training.get("eval_strategy", "no") == "no":
         yield path, "early_stopping: counts evaluations, but training.eval_strategy is no"
+    if training.get("num_train_epochs") == 0 and "max_steps" not in training:
+        yield path, "early_stopping: nothing is trained where training.num_train_epochs is 0"
     if training.get("load_best_model_at_end") is not True:
         yield (
             path,

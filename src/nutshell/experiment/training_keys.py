@@ -28,7 +28,7 @@ _REFUSED = {
     "the results' place follows from the file's own path; --output moves the root": ("output_dir run_name"),
     "--force discards what the seeds' folders hold": ("overwrite_output_dir"),
     "the runner sees to it that an interrupted run continues exactly as if it had not been interrupted": (
-        "save_only_model ignore_data_skip resume_from_checkpoint"
+        "save_only_model ignore_data_skip resume_from_checkpoint restore_callback_states_from_checkpoint"
     ),
     "tracking is not part of the question: Weights & Biases is on unless --no-track or WANDB_MODE=disabled": (
         "report_to project trackio_space_id trackio_bucket_id trackio_static_space_id"

@@ -41,6 +41,18 @@ def steps(examples: int, training: dict[str, Any], unit: str) -> tuple[float, st
     return epochs, f"steps:    {total:,}, each of {batch * accumulated} {unit}: {shares}"
 
 
+def early_stopping(experiment: Experiment) -> list[str]:
+    """The line that fewer steps may be run, if so."""
+    limits = getattr(experiment, "early_stopping", None)
+    if limits is None:
+        return []
+    metric = settings(experiment)["metric_for_best_model"] or "loss"
+    threshold = f" by more than {limits.threshold:g}" if limits.threshold else ""
+    return [
+        f"stopping: earlier, once {plural(limits.patience, 'evaluation')} in a row did not improve {metric}{threshold}"
+    ]
+
+
 def total_steps(examples: int, batch: int, training: dict[str, Any]) -> int:
     """Optimizer steps as Trainer counts them: an epoch's last, smaller batch and its last, smaller group of
     accumulated batches are steps too."""

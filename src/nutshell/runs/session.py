@@ -4,13 +4,14 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import TrainerState, TrainingArguments
+from transformers import EarlyStoppingCallback, TrainerState, TrainingArguments
 
 from nutshell.bits.metrics import Metric
 from nutshell.bits.units import Units
-from nutshell.experiment.blocks import Experiment
+from nutshell.experiment.blocks import EarlyStopping, Experiment
 from nutshell.machine import checkpoints, interruption
 from nutshell.machine.errors import UserError, plural
 from nutshell.report.results.result import Data, EvaluatedOn, Pass, Training
@@ -35,6 +36,7 @@ def arguments(experiment: Experiment, seed: int, folder: Path) -> TrainingArgume
             use_cpu=not torch.accelerator.is_available(),
             disable_tqdm=not sys.stderr.isatty(),
             logging_nan_inf_filter=False,  # it hides that training diverges, and waits for the device at every batch
+            restore_callback_states_from_checkpoint=True,  # early stopping goes on counting
             use_cache=True,  # or Trainer writes into the saved config that no cache is used to generate with it
             ddp_find_unused_parameters=False,  # every trained parameter is used; searching costs a pass per step
             **stated,
@@ -53,17 +55,20 @@ class Session:
     Args:
         resume: The checkpoint to resume from, or None.
         args: The run's.
+        early_stopping: The experiment's, if it has one.
 
     Attributes:
         finished: The checkpoint whose weights are to be measured, if training is already finished.
     """
 
-    def __init__(self, resume: Path | None, args: TrainingArguments):
+    def __init__(self, resume: Path | None, args: TrainingArguments, early_stopping: EarlyStopping | None = None):
         self.resume, self.seconds, self.finished = resume, 0.0, None
+        self.early_stopping = early_stopping
         state = checkpoints.state(resume) if resume else None
         self.steps_before = state["global_step"] if state else 0
         self.still_to_do = checkpoints.still_to_do(resume) if resume else []
-        if state and state["global_step"] >= state["max_steps"]:  # Trainer itself would take one step too many
+        if state and (state["global_step"] >= state["max_steps"] or _stopped_early(state)):
+            # Trainer itself would take one step too many, and after an early stop all the others.
             best = state["best_model_checkpoint"] if args.load_best_model_at_end and not self.still_to_do else None
             self.finished = resume.with_name(Path(best or resume).name)
 
@@ -85,11 +90,16 @@ class Session:
                 self._evaluate_at_last(trainer)
         else:
             trainer.still_to_do = self.still_to_do
+            if limits := self.early_stopping:
+                trainer.add_callback(EarlyStoppingCallback(limits.patience, limits.threshold))
             trainer.args.eval_on_start &= not self.resume
             self._train(trainer)
         if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint is None:
             place = trainer.args.output_dir
-            raise UserError(f"{place}: training ended without a best checkpoint; evaluate and save more often")
+            reason = "evaluate and save more often"
+            if any("eval_loss" in entry for entry in trainer.state.log_history):
+                reason += f", or choose another metric_for_best_model if {trainer.args.metric_for_best_model} was 0 / 0"
+            raise UserError(f"{place}: training ended without a best checkpoint; {reason}")
 
     def _evaluate_at_last(self, trainer: ExactTrainer) -> None:
         """The evaluation after the last step, which was cut short, and the choice that it may change."""
@@ -134,6 +144,14 @@ class Session:
             tokens_per_second=rate * tokens or None,
             best_checkpoint=Path(best).name if best else None,
         )
+
+
+def _stopped_early(state: Mapping[str, Any]) -> bool:
+    """Whether early stopping had ended training when a checkpoint was saved."""
+    saved = state["stateful_callbacks"].get(EarlyStoppingCallback.__name__)
+    if saved is None:
+        return False
+    return saved["attributes"]["early_stopping_patience_counter"] >= saved["args"]["early_stopping_patience"]
 
 
 def validation(trainer: ExactTrainer, metrics: Sequence[Metric], parts) -> dict[str, float] | None:

@@ -115,7 +115,7 @@ class Classify(Task):
         from nutshell.runs.trainer.classifier import ClassifierTrainer, answers
         from nutshell.runs.trainer.order import in_data_order, longest_first
 
-        session = Session(resume, args)
+        session = Session(resume, args, experiment.early_stopping)
         progress.stage(f"reading {experiment.data.name}")
         parts = _load(experiment)
         checkpoint, metrics = _find(experiment, parts), _measured(experiment, parts)

@@ -132,7 +132,7 @@ class LanguageModel(Task):
         from nutshell.runs.session import Session, data_of, evaluated_on, pass_of, validation
         from nutshell.runs.trainer.language import LanguageModelTrainer
 
-        session, trained = Session(resume, args), plans.trains(plans.settings(experiment))
+        session, trained = Session(resume, args, experiment.early_stopping), plans.trains(plans.settings(experiment))
         with args.main_process_first(desc="tokenizing"):
             corpus = _load(experiment)
         parts, streams, block_tokens = corpus.parts, corpus.streams, experiment.data.block_tokens

@@ -119,6 +119,18 @@ class ExactTrainer(Trainer):
             self.still_to_do = []
             self._maybe_log_save_evaluate(self._tr_loss, None, self.model_wrapped, None, 0, None, time.time())
 
+    def _run_epoch(self, *args, **kwargs):
+        """Stock, except after an evaluation that was made up for and ended training: stock takes a step first."""
+        if self.control.should_training_stop:
+            interruption.shield(False)
+        else:
+            super()._run_epoch(*args, **kwargs)
+
+    def _determine_best_metric(self, metrics, trial):
+        """Stock; an undefined metric (0 / 0) is never the best."""
+        name = f"eval_{(self.args.metric_for_best_model or '').removeprefix('eval_')}"
+        return metrics.get(name, 0) is not None and super()._determine_best_metric(metrics, trial)
+
     def stop_if_diverged(self, loss: torch.Tensor, grad_norm: torch.Tensor) -> None:
         """Ends the run if a step's loss or gradient is not finite.
 
