@@ -50,7 +50,7 @@ def test_the_longer_sentence_is_cut_first(lengths, budget, expected):
 
 @pytest.mark.parametrize("name", ["sample_pairs", "sample_reviews"])
 def test_encoding_is_the_stock_tokenizers(name):
-    """Below the limit, token for token what AutoTokenizer gives; at the limit too for one text."""
+    """Token for token what AutoTokenizer gives, below the limit and at it."""
     part = labelled.load(LabelledData(name=name)).test.take(list(range(40)))
     tokenizer, _ = tokens.load_tokenizer(MINILM)
     stock = AutoTokenizer.from_pretrained(MINILM)
@@ -58,9 +58,8 @@ def test_encoding_is_the_stock_tokenizers(name):
         expected = stock(*[list(column) for column in zip(*part.texts, strict=True)], truncation=True, max_length=limit)
         for number, (input_ids, token_type_ids, _) in enumerate(tokens.encode(part, tokenizer, limit, "head")):
             assert len(input_ids) <= limit
-            if limit == 512 or name == "sample_reviews":
-                assert input_ids == expected["input_ids"][number]
-                assert token_type_ids == expected["token_type_ids"][number]
+            assert input_ids == expected["input_ids"][number]
+            assert token_type_ids == expected["token_type_ids"][number]
 
 
 @pytest.fixture
@@ -118,3 +117,15 @@ def test_count_is_exact_once_cached():
     table = datasets.Dataset.from_file(str(tokens.tokenize(part, data, MINILM)))
     assert tokens.count(part, data, MINILM) == (sum(table["length"]), True)
     assert estimate == pytest.approx(sum(table["length"]), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind"), [([1, 0], "int64"), ([0.5, 4.0], "float64"), ([float("inf"), 1e-30], "float64"), (None, None)]
+)
+def test_labels_of_each_kind(labels, kind, cache):
+    part = Part([("One.",), ("Two.",)], labels)
+    table = datasets.Dataset.from_file(str(tokens.tokenize(part, LabelledData(name="sample_reviews"), MINILM)))
+    assert (table.features["labels"].dtype if "labels" in table.features else None) == kind
+    if labels is not None:
+        assert table["labels"] == labels
+    assert table["index"] == [0, 1]

@@ -6,8 +6,9 @@ import shutil
 import pytest
 import torch
 
-from nutshell.models import classifier
 from nutshell.models import find as models
+from nutshell.models.classifiers import wrapper
+from tests.models.classifiers.tiny import block
 
 
 def checkpoint(tiny, tmp_path, **config):
@@ -47,9 +48,12 @@ def test_remote_code(tiny, write, nutshell, tmp_path):
 
 
 def test_another_architecture(tiny, write, nutshell, tmp_path):
-    folder = checkpoint(tiny, tmp_path, model_type="roberta")
+    folder = checkpoint(tiny, tmp_path, model_type="t5")
     code, _, err = nutshell("run", write(), f"model.name={folder}")
-    assert code == 2 and "is a roberta checkpoint; this task runs bert" in err
+    assert (
+        code == 2
+        and "is a t5 checkpoint; this task runs bert, distilbert, roberta, electra, albert, deberta-v2, mpnet" in err
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,7 +120,58 @@ def test_embedded_package_not_installed(write, nutshell, monkeypatch):
 
 def test_a_head_for_other_labels(tiny, write, nutshell, tmp_path):
     torch.manual_seed(0)
-    classifier.load(tiny, ("negative", "positive")).save_pretrained(tmp_path / "reviews")
+    wrapper.load(tiny, ("negative", "positive"), block()).save_pretrained(tmp_path / "reviews")
     shutil.copy(tiny / "tokenizer.json", tmp_path / "reviews")
     code, _, err = nutshell("run", write(), f"model.name={tmp_path / 'reviews'}")
     assert code == 2 and "its head tells negative, positive apart" in err
+    assert "model.new_head: true draws the head's last layer again" in err
+    assert nutshell("run", write(), f"model.name={tmp_path / 'reviews'}", "model.new_head=true")[0] == 0
+
+
+def test_fewer_layers_than_there_are_weights_for(tiny, write, nutshell, tmp_path):
+    for command in ("show", "run"):
+        folder = checkpoint(tiny, tmp_path / command, num_hidden_layers=1)
+        code, _, err = nutshell(command, write(), f"model.name={folder}")
+        assert code == 2 and "has weights that its config has no room for, encoder.layer.1" in err
+
+
+def test_relative_positions(tiny, write, nutshell, tmp_path):
+    folder = checkpoint(tiny, tmp_path, position_embedding_type="relative_key_query")
+    code, _, err = nutshell("show", write(), f"model.name={folder}")
+    assert code == 2 and "position_embedding_type is relative_key_query" in err
+
+
+def test_one_token_type_and_pairs(tiny, write, nutshell, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = checkpoint(tiny, tmp_path, type_vocab_size=1)
+    weights = load_file(folder / "model.safetensors")
+    name = "embeddings.token_type_embeddings.weight"
+    save_file(weights | {name: weights[name][:1].clone()}, folder / "model.safetensors", {"format": "pt"})
+    code, _, err = nutshell("show", write(), f"model.name={folder}")
+    assert code == 2 and "gives examples of 2 texts 2 token types, its model has 1 (type_vocab_size)" in err
+    assert nutshell("run", write(), f"model.name={folder}", "data.name=sample_reviews")[0] == 0
+
+
+def test_a_token_more_than_the_model_has_rows(tiny, write, nutshell, tmp_path):
+    from tokenizers import Tokenizer
+
+    folder = checkpoint(tiny, tmp_path)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_tokens(["paraphrase"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    code, _, err = nutshell("show", write(), f"model.name={folder}")
+    assert code == 2 and "its tokenizer has 30,523 tokens, its model 30,522: they are not of the same" in err
+
+
+def test_a_cased_tokenizer_that_lower_cases(tiny, write, nutshell, tmp_path):
+    folder = checkpoint(tiny, tmp_path)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"do_lower_case": False}))
+    code, _, err = nutshell("show", write(), f"model.name={folder}")
+    assert code == 2 and "do_lower_case is false, but tokenizer.json lower-cases" in err
+
+
+def test_lora_and_trainable(write, nutshell):
+    code, _, err = nutshell("show", write(), "model.trainable=head", "model.lora.rank=8", "model.lora.alpha=16")
+    assert code == 2 and "model.trainable: model.lora settles which parameters are trained" in err

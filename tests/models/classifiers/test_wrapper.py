@@ -59,7 +59,7 @@ def test_accumulation_changes_neither_loss_nor_gradient(name, checkpoints, examp
     assert steps[0][0] == pytest.approx(model.label_nats(batch.pop("labels"), **batch).mean().item(), rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", ["bert", "modernbert"])
 def test_upstream_still_needs_the_mend(name, checkpoints, examples, load, tmp_path):
     """When this fails, transformers scales the loss rightly by itself and the wrapper's line can go."""
     rows, collator = examples(checkpoints[name], pairs(8))
@@ -213,7 +213,7 @@ def test_weights_of_relative_positions(changed, load):
     def relative(weights):
         weights["encoder.layer.0.attention.self.distance_embedding.weight"] = torch.zeros(95, 8)
 
-    with pytest.raises(UserError, match="no room for, .*distance_embedding"):
+    with pytest.raises(UserError, match=r"no room for, .*distance_embedding"):
         load(changed(weights=relative))
 
 
@@ -234,7 +234,7 @@ def test_half_a_head(load, tmp_path):
     tensors = load_file(tmp_path / "model.safetensors")
     del tensors["classifier.out_proj.bias"]
     save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(UserError, match="lacks weights .*classifier.out_proj.bias"):
+    with pytest.raises(UserError, match=r"lacks weights .*classifier.out_proj.bias"):
         load(tmp_path)
 
 
