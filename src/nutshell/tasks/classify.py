@@ -149,6 +149,8 @@ class Classify(Task):
         session.run(trainer)
 
         order, part = orders[parts.reported_name], parts.reported
+        if experiment.model.lora:
+            lora.merge(model)
         progress.stage(f"measuring the {parts.reported_as} part")
         result = trainer.predict(rows[parts.reported_name].select(order))
         progress.stage("computing figures and intervals")
@@ -160,7 +162,7 @@ class Classify(Task):
         if not experiment.model.lora:
             trainer.save_model(str(folder / "model"))
         elif args.should_save:
-            lora.save(model, tokenizer, folder)
+            lora.save(model, tokenizer, folder, experiment.model)
         trainer.save_state()  # trainer_state.json, with the log history
         if trainer.is_world_process_zero():
             units.write(folder)
