@@ -1,9 +1,10 @@
 """Rows as lines: CSV, TSV, and plain texts."""
 
 import csv
+import itertools
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from nutshell.data.readers.sources import Source
@@ -67,21 +68,14 @@ def lines_table(source: Source) -> Table:
 
 def _csv_records(source: Source) -> Records:
     csv.field_size_limit(sys.maxsize)
-    start, record = 1, []  # the lines of the record that is being read, for a message about it
-
-    def kept(lines: Iterable[str]) -> Iterator[str]:
-        for line in lines:
-            record.append(line)
-            yield line
-
-    records = csv.reader(kept(source.lines("")), strict=True)
+    start, records = 1, csv.reader(source.lines(""), strict=True)
     try:
         for fields in records:
             yield start, fields
             start = records.line_num + 1
-            record.clear()
     except csv.Error as error:
-        row = start + len(re.findall(r"\r\n|\r|\n", WHOLE_FIELDS.match("".join(record))[0]))
+        record = "".join(itertools.islice(source.lines(""), start - 1, None))  # "" if it came from standard input
+        row = start + len(re.findall(r"\r\n|\r|\n", WHOLE_FIELDS.match(record)[0]))
         fault = f'closes in row {records.line_num} with text after it; a quote inside quotes is written twice ("")'
         if "unexpected end" in str(error):
             fault = "is never closed"
@@ -130,7 +124,7 @@ def _rows(
             continue
         if len(fields) != width:
             raise UserError(f"{name}: row {number}: has {len(fields)} fields, the header {width}")
-        row = dict(zip(header, fields, strict=True))
+        row = dict(zip(header, fields))  # noqa: B905: as long as each other; to check it again takes as long as the rest
         if left_out:
             del row[None]
         yield f"{name}: row {number}:", row
