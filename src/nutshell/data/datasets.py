@@ -170,6 +170,7 @@ class TextData(Registered):
     """`data:` which text, how much of it, in blocks of how many tokens."""
 
     name: Literal[tuple(TEXTS)]
+    column: Word | None = None  # of a table of the user's own, whose rows are a document each
     block_tokens: Annotated[int, Field(ge=8)] = 128
     train_bytes: Positive | None = None
     validation_bytes: Positive | None = None

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +82,13 @@ def wikitext(folder: Path) -> dict[str, list[Path]]:
     return {part: members for part, members in files.items() if members}
 
 
-def text(path: Path) -> dict[str, list[Path]]:
+def text(path: Path, suffixes: Collection[str] = TEXT_SUFFIXES) -> dict[str, list[Path]]:
     """The files of a user's own text: a file, or a folder's files by part where names of files or of folders in it
-    (train.txt, test/...) say so.
+    (train.txt, test/...) say so; none if there are none.
+
+    Args:
+        path: The file or folder.
+        suffixes: Of the files that are taken from a folder, each also with .gz.
 
     Raises:
         UserError: As `labelled` does; or if only some of the files are named for a part.
@@ -92,7 +96,7 @@ def text(path: Path) -> dict[str, list[Path]]:
     if not path.is_dir():
         check_regular(path)
         return {_part_of(path.name) or "train": [path]} if path.exists() else {}
-    files = sorted(file for file in path.rglob("*") if file.suffix in TEXT_SUFFIXES and not file.is_dir())
+    files = sorted(file for file in path.rglob("*") if suffix(file) in suffixes and not file.is_dir())
     for file in files:
         check_regular(file)
     named = {file: _part_of(file.relative_to(path).parts[0]) for file in files}
@@ -104,6 +108,17 @@ def text(path: Path) -> dict[str, list[Path]]:
     for part, members in parts.items():
         _check_text_part(path, part, members, any(named.values()))
     return parts
+
+
+def table_of_texts(path: Path) -> dict[str, list[Path]]:
+    """The files of a user's own text in tables: by part as `table` has them; where no file is named for one, as `text`
+    has them.
+
+    Raises:
+        UserError: As `text` does.
+    """
+    parts = _parts(path, PART_NAMES) if path.is_dir() else {}
+    return parts or text(path, READERS)
 
 
 def whole(part: str, files: list[Path]) -> list[Path]:

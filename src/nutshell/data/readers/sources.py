@@ -84,17 +84,6 @@ def check_regular(file: Path) -> None:
             raise UserError(f"{file}: is not a regular file, but a pipe, a device or the like")
 
 
-def read_bytes(file: Path) -> bytes:
-    """A regular file's bytes, as they are.
-
-    Raises:
-        UserError: If it is something else, or cannot be read.
-    """
-    check_regular(file)
-    with reading(file):
-        return file.read_bytes()
-
-
 class _Checked(io.RawIOBase):
     """A stream's bytes, each block of which was checked to be UTF-8 text without a byte 0x00."""
 

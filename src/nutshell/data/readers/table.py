@@ -55,3 +55,23 @@ def check_columns_differ(place: str, columns: list[str]) -> None:
     """
     if twice := sorted({name for name in columns if name and columns.count(name) > 1}):
         raise UserError(f"{place} has column {names(twice)} twice")
+
+
+def text_of(place: str, row: dict[str, Any], column: str) -> str:
+    """The text that a row has in a column.
+
+    Raises:
+        UserError: Naming the place, if there is none, or a value that is no text, or one that is empty.
+    """
+    if column not in row:
+        raise UserError(f"{place} has columns {names([*row])}; expected {column}")
+    value = row[column]
+    if not isinstance(value, str):
+        raise UserError(f"{place} {column} is {kind(value)}, expected text")
+    if not value.strip():
+        raise UserError(f"{place} {column} is empty")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{place} {column} is not valid Unicode: {error.reason}") from None
+    return value

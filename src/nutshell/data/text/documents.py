@@ -2,6 +2,8 @@
 
 import io
 import random
+import re
+import unicodedata
 from pathlib import Path
 
 from nutshell.data import labelled
@@ -9,12 +11,16 @@ from nutshell.data.datasets import LabelledData, TextData, find
 from nutshell.data.parts import NAMES, Part, Parts
 from nutshell.data.readers import files as part_files
 from nutshell.data.readers import rows as readers
-from nutshell.data.readers.sources import read_bytes
+from nutshell.data.readers.rows import suffix
+from nutshell.data.readers.sources import of_file
+from nutshell.data.readers.table import text_of
 from nutshell.data.text import manual
-from nutshell.machine.errors import UserError
+from nutshell.machine.errors import UserError, plural
 
 HELD_OUT_SHARE = 0.1  # of the bytes, where a data set lacks a part and the experiment states no size
 FEW = 20  # documents: fewer are cut at a line's end rather than held out whole
+LONGEST_WORD = 100  # characters: a longer run of them is a text without spaces between its words
+JOINER, SKIN_TONES = "\u200d", "🏻🏼🏽🏾🏿"
 SHUFFLE_SEED = 0  # which documents are held out or left out is the same for every seed of a run
 
 
@@ -63,7 +69,10 @@ def load(data: TextData, trains: bool = True, evaluates: bool = False) -> Parts:
         parts["train"] = _take(parts["train"], data.train_bytes)
     for name, texts in parts.items():
         if texts == []:
-            raise UserError(f"data: the {name} part of {data.name} would be empty; state other sizes, or more text")
+            why = f", and {plural(left_out, 'document')} of it in a later part too" if left_out else ""
+            raise UserError(
+                f"data: the {name} part of {data.name} would be empty{why}; state other sizes, or more text"
+            )
     if not trains:
         parts["train"] = None
     documents = {name: None if texts is None else Part([(text,) for text in texts]) for name, texts in parts.items()}
@@ -111,20 +120,38 @@ def _hold_out(texts: list[str], size: int, name: str) -> tuple[list[str], list[s
 
 def _cut(texts: list[str], limit: int, up: bool = False) -> tuple[list[str], list[str]]:
     """A few documents divided at the last line that ends within `limit` bytes, or the first one that ends after; where
-    that leaves nothing on one side, at the last or first space."""
-    for sign in (b"\n", b" "):
+    that leaves nothing on one side, at a space; in writing without spaces, between two characters."""
+    for sign in ("\n", " ", ""):
         before, after, room = [], [], limit
         for text in texts:
-            raw = text.encode()
-            end = len(raw) if len(raw) <= room else raw.rfind(sign, 0, max(0, room)) + 1
-            if up and end < room < len(raw):
-                end = raw.find(sign, room) + 1 or len(raw)
-            room = room - len(raw) if len(raw) <= room else -1
-            before += [raw[:end].decode()] * (end > 0)
-            after += [raw[end:].decode()] * (end < len(raw))
+            size = len(text.encode())
+            end = len(text) if size <= room else _place(text, max(0, room), sign, up)
+            room = room - size if size <= room else -1
+            before += [text[:end]] * (end > 0)
+            after += [text[end:]] * (end < len(text))
         if before and after:
             break
     return before, after
+
+
+def _place(text: str, room: int, sign: str, up: bool) -> int:
+    """Where to cut a text: after the last sign within `room` bytes, or the first one that ends after."""
+    most = len(text.encode()[:room].decode(errors="ignore"))  # characters
+    if sign:
+        end = text.rfind(sign, 0, most) + 1
+        return text.find(sign, most) + 1 or len(text) if up and len(text[:end].encode()) < room else end
+    end = most + (up and len(text[:most].encode()) < room)
+    word = re.split(r"[\n ]", text[:most])[-1] + re.split(r"[\n ]", text[most:], maxsplit=1)[0]
+    if len(word) <= LONGEST_WORD:
+        return len(text) if up else 0
+    while 0 < end < len(text) and _one_letter(text[end - 1], text[end]):
+        end += 1 if up else -1
+    return end
+
+
+def _one_letter(first: str, second: str) -> bool:
+    """Whether two characters are shown as one: with an accent, or as parts of a sign such as a family."""
+    return JOINER in (first, second) or unicodedata.category(second)[0] == "M" or second in SKIN_TONES
 
 
 def _read(data: TextData) -> tuple[dict[str, list[str]], str]:
@@ -135,7 +162,7 @@ def _read(data: TextData) -> tuple[dict[str, list[str]], str]:
     if data.name == "sample_text":
         return {"train": manual.chapters()}, manual.SOURCE
     if data.name == "text":
-        return _user_text(Path(data.path).expanduser()), "local text"
+        return _user_text(Path(data.path).expanduser(), data.column), "local text"
     folder, source = find(data, "sample_text")
     return _wikitext(folder), source
 
@@ -149,7 +176,8 @@ def files(data: TextData) -> dict[str, list[Path]]:
     if data.name == "imdb":
         return labelled.files(_reviews(data))
     if data.name == "text":
-        return part_files.text(Path(data.path).expanduser())
+        path = Path(data.path).expanduser()
+        return part_files.table_of_texts(path) if data.column else part_files.text(path)
     folder = data.local_folder
     return part_files.wikitext(folder) if folder else {}
 
@@ -186,14 +214,40 @@ def _column_text(place: str, row: dict) -> str:
     return row["text"]
 
 
-def _user_text(path: Path) -> dict[str, list[str]]:
-    """A file's text as one document; a folder's files as one document each."""
-    parts = part_files.text(path)
+def _user_text(path: Path, column: str | None) -> dict[str, list[str]]:
+    """A file's text as one document, a folder's files as one document each; a table's rows as one document each."""
+    parts = part_files.table_of_texts(path) if column else part_files.text(path)
     if not parts:
-        suffixes = ", ".join(part_files.TEXT_SUFFIXES)
-        missing = f"holds no text file ({suffixes})" if path.is_dir() else "no such file or folder"
+        missing = "no such file or folder"
+        if path.is_dir():
+            suffixes = ", ".join(readers.READERS if column else part_files.TEXT_SUFFIXES)
+            missing = f"holds no {'table' if column else 'text file'} ({suffixes})"
+            if not column and part_files.table_of_texts(path):
+                missing += "; of its tables, name the column that holds the texts in data.column"
         raise UserError(f"data.path: {path}: {missing}")
-    return {part: [read_text(file) for file in group] for part, group in parts.items()}
+    if not column:
+        return {part: [_own_text(file) for file in group] for part, group in parts.items()}
+    return {part: [text for file in group for text in _rows(file, column)] for part, group in parts.items()}
+
+
+def _own_text(file: Path) -> str:
+    """A file's text, unless it is a table, whose commas and escapes are none."""
+    if suffix(file) in readers.READERS:
+        raise UserError(
+            f"{file}: is a table with the columns {readers.names(readers.read(file).columns)}: name the one that holds "
+            "the texts in data.column; a file to be read as it is would end in .txt"
+        )
+    return read_text(file)
+
+
+def _rows(file: Path, column: str) -> list[str]:
+    """The text that each row of a table has in a column."""
+    if suffix(file) not in readers.READERS:
+        raise UserError(f"{file}: is no table by its name ({', '.join(readers.READERS)}), so data.column is none of it")
+    texts = [text_of(place, row, column) for place, row in readers.read(file).rows]
+    if not texts:
+        raise UserError(f"{file}: is empty")
+    return texts
 
 
 def read_text(file: Path) -> str:
@@ -203,7 +257,7 @@ def read_text(file: Path) -> str:
         UserError: If it cannot be read, is no regular file, is empty, or is not UTF-8, with the offset of the first
             byte that is not.
     """
-    raw = read_bytes(file)
+    raw = of_file(file).whole()
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
