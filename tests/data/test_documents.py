@@ -1,5 +1,7 @@
 """Text as documents: out of every layout, into parts that share nothing; what is refused, and in which words."""
 
+import csv
+import gzip
 import json
 from itertools import combinations
 
@@ -200,6 +202,96 @@ def test_bytes_are_kept_except_a_byte_order_mark(tmp_path):
     train, test = "Erste Zeile\r\n\r\n  zweite\t\u2028Zeile \r\n", "letzte Zeile, ohne Ende"
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf" + (train + test).encode())
     assert texts(load(tmp_path / "a.txt", test_bytes=len(test))) == {"train": [train], "test": [test]}
+
+
+# Tables of the user's own
+
+CELLS = [f'Satz {number}, "so" 猫.' for number in range(40)]
+
+
+def table(file, rows: list[str]):
+    """Texts in a column `review`, next to a label."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    rows = [{"label": number % 2, "review": text} for number, text in enumerate(rows)]
+    if file.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+    elif file.suffix == ".csv":
+        with file.open("w", encoding="utf-8", newline="") as stream:
+            csv.writer(stream).writerows([("label", "review"), *(tuple(row.values()) for row in rows)])
+    else:
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+def test_each_row_of_a_table_is_a_document(name, tmp_path):
+    file = table(tmp_path / name, CELLS)
+    assert load(file, column="review", trains=False).test.documents == CELLS
+    parts = load(file, column="review")
+    assert sorted(parts.train.documents + parts.test.documents) == sorted(CELLS) and len(parts.test) == 4
+
+
+def test_tables_in_a_folder(tmp_path):
+    table(tmp_path / "own" / "train.jsonl", CELLS[:30])
+    table(tmp_path / "own" / "test.csv", CELLS[30:])
+    (tmp_path / "own" / "notes.txt").write_text("mine")
+    assert texts(load(tmp_path / "own", column="review")) == {"train": CELLS[:30], "test": CELLS[30:]}
+    for number in range(2):
+        table(tmp_path / "hub" / "data" / f"train-{number:05}-of-00002.parquet", CELLS[number::2])
+        table(tmp_path / "any" / f"{number}.csv", CELLS[number::2])
+    for name in ("hub", "any"):
+        rows = load(tmp_path / name, column="review", trains=False).test.documents
+        assert rows == CELLS[::2] + CELLS[1::2]
+    (tmp_path / "hub" / "data" / "train-00001-of-00002.parquet").unlink()
+    with pytest.raises(UserError, match=r"has a gap: train-00001-of-00002\.parquet"):
+        load(tmp_path / "hub", column="review")
+
+
+def test_what_of_a_table_is_read_counts_for_the_digest(tmp_path):
+    file = table(tmp_path / "train.csv", CELLS)
+    table(tmp_path / "notes.txt", CELLS)
+    data = TextData(name="text", path=str(tmp_path), column="review")
+    assert documents.files(data) == {"train": [file]}
+
+
+TABLES = {
+    "a table that is none": ("a.txt", [], "review", "a.txt: is no table by its name (.csv, .tsv,"),
+    "no such column": ("a.csv", ["x"], "text", "a.csv: row 2: has columns label, review; expected text"),
+    "a cell that is empty": ("a.jsonl", ["x", " "], "review", "a.jsonl: row 2: review is empty"),
+    "a cell that is null": ("a.jsonl", ["x", None], "review", "a.jsonl: row 2: review is null, expected text"),
+    "a cell that is no Unicode": ("a.jsonl", ["\ud800"], "review", "a.jsonl: row 1: review is not valid Unicode"),
+    "no row": ("a.csv", [], "review", "a.csv: is empty"),
+    "a CSV as prose": ("a.csv", ["x"], None, "a.csv: is a table with the columns label, review: name the one that"),
+    "JSON lines as prose": ("a.jsonl", ["x"], None, "a.jsonl: is a table with the columns label, review: name"),
+}
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_tables_that_are_refused(case, write, nutshell, tmp_path):
+    name, rows, column, message = TABLES[case]
+    words = [f"data.path={table(tmp_path / name, rows)}"] + [f"data.column={column}"] * (column is not None)
+    code, _, err = nutshell("show", write(TEXT_YAML), *words)
+    assert code == 2 and message in err and "Traceback" not in err
+
+
+def test_a_folder_of_tables_without_a_column(tmp_path):
+    table(tmp_path / "train.jsonl", CELLS)
+    with pytest.raises(UserError, match=r"holds no text file .*; of its tables, name the column"):
+        load(tmp_path)
+    (tmp_path / "train.jsonl").unlink()
+    with pytest.raises(UserError, match=r"holds no table \(\.csv"):
+        load(tmp_path, column="review")
+
+
+def test_a_column_of_another_data_set(write, nutshell):
+    code, _, err = nutshell("show", write(TEXT_YAML), "data={name: sample_text, column: text}")
+    assert code == 2 and "data.column: names the texts in a table of your own" in err
+
+
+def test_compressed_text(tmp_path):
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(TEXT.encode()))
+    for path in (tmp_path, tmp_path / "a.txt.gz"):
+        assert load(path, trains=False).test.documents == [TEXT]
 
 
 # WikiText-2
@@ -427,6 +519,32 @@ def test_parquet_without_text(tmp_path):
     pyarrow.parquet.write_table(table, tmp_path / "test-00000-of-00001.parquet")
     with pytest.raises(UserError, match=r"test-00000-of-00001\.parquet"):
         load(tmp_path, name="wikitext2", trains=False)
+
+
+@pytest.mark.parametrize(
+    "text", ["这部电影很好看" * 500, "这部电影很好看" * 500 + "\n", "章 " + "这部电影很好看" * 500]
+)
+def test_writing_without_spaces_is_cut_between_characters(text, tmp_path):
+    parts = load(files(tmp_path, a__txt=text), evaluates=True)
+    assert joined(parts) == text
+    for name, share in (("train", 0.81), ("validation", 0.09), ("test", 0.1)):
+        assert abs(getattr(parts, name).size_bytes - share * len(text.encode())) <= 9
+
+
+@pytest.mark.parametrize("letter", ["e\u0301", "का", "👩\u200d👩\u200d👧", "👍🏽", "🐈\u200d⬛"])
+def test_no_letter_is_cut_in_two(letter, tmp_path):
+    for size in range(100, 140):
+        parts = load(files(tmp_path, a__txt=letter * 200), test_bytes=size)
+        for part in parts.by_name().values():
+            assert part.documents == [letter * (len(part.documents[0]) // len(letter))]
+        assert 0 < size - parts.test.size_bytes < len(letter.encode()) or parts.test.size_bytes == size
+
+
+def test_a_part_that_is_left_empty_by_documents_that_are_twice_says_so(tmp_path):
+    for number in range(30):
+        files(tmp_path, **{f"{number:02}__txt": TEXT})
+    with pytest.raises(UserError, match="the train part of text would be empty, and 27 documents of it in a later"):
+        load(tmp_path, test_bytes=3 * len(TEXT.encode()))
 
 
 @pytest.mark.parametrize("sign", ["", "\r"])

@@ -1,16 +1,23 @@
 """Which files a run reads, what is in them, and in which words they are refused."""
 
+import csv
+import gzip
+import io
 import json
 import os
 import shutil
+import tracemalloc
 from datetime import date
 
+import datasets
 import pyarrow
 import pyarrow.parquet
 import pytest
 
 from nutshell.data import labelled
 from nutshell.data.datasets import LabelledData, TextData
+from nutshell.data.readers import files as part_files
+from nutshell.data.readers import rows
 from nutshell.data.text import documents
 from nutshell.experiment.load import load as load_experiment
 from nutshell.machine import provenance
@@ -138,6 +145,299 @@ def test_quotes_that_are_text_stay(tmp_path):
     assert labelled.load(reviews(tmp_path)).train.texts == [('5" wide',), ('a "b"\nc',)]
 
 
+# Formats
+
+TABLE = [{"id": str(number), "text": f'Satz {number}, "so" 猫\u2028.', "": ""} for number in range(2500)]
+
+
+def written(rows: list[dict], suffix: str) -> bytes:
+    """The rows in a file's form."""
+    sink = io.BytesIO()
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    if suffix == ".csv":
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([[*rows[0]], *(row.values() for row in rows)])
+        return text.getvalue().encode()
+    if suffix == ".tsv":
+        return "".join("\t".join(fields) + "\n" for fields in ([*rows[0]], *(row.values() for row in rows))).encode()
+    if suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), sink)
+    elif suffix.startswith(".arrow"):
+        table = pyarrow.Table.from_pylist(rows)
+        with (pyarrow.ipc.new_file if suffix == ".arrow file" else pyarrow.ipc.new_stream)(
+            sink, table.schema
+        ) as writer:
+            writer.write_table(table, max_chunksize=1700)
+    else:
+        texts = {".jsonl": "".join(lines), ".json lines": "\n \n" + "".join(lines), ".json": json.dumps(rows, indent=1)}
+        return texts[suffix].encode()
+    return sink.getvalue()
+
+
+FORMATS = [".csv", ".tsv", ".jsonl", ".json", ".json lines", ".parquet", ".arrow", ".arrow file"]
+
+
+@pytest.mark.parametrize("compressed", [False, True], ids=["", "gz"])
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format_has_the_same_rows(form, compressed, tmp_path):
+    suffix, content = form.split()[0], written(TABLE, form)
+    file = tmp_path / f"My table.2024{suffix}{'.gz' * compressed}"
+    file.write_bytes(gzip.compress(content) if compressed else content)
+    table = rows.read(file)
+    assert table.columns == [*TABLE[0]]
+    first = {".csv": 2, ".tsv": 2, ".json lines": 3}.get(form, 1)
+    assert [*table.rows] == [(f"{file}: row {number}:", row) for number, row in enumerate(TABLE, first)]
+
+
+@pytest.mark.parametrize("form", [".csv", ".tsv", ".jsonl", ".json", ".json lines"])
+def test_the_same_rows_from_standard_input(form):
+    table = rows.read_stream(io.BytesIO(b"\xef\xbb\xbf" + written(TABLE, form)), form.split()[0])
+    first = {".csv": 2, ".tsv": 2, ".json lines": 3}.get(form, 1)
+    assert [*table.rows] == [(f"standard input: row {number}:", row) for number, row in enumerate(TABLE, first)]
+
+
+@pytest.mark.parametrize("form", [".csv", ".tsv", ".jsonl", ".json"])
+def test_memory_does_not_grow_with_the_file(form, tmp_path):
+    file = tmp_path / f"a{form}"
+    file.write_bytes(written([{"text": "word " * 2000, "id": str(number)} for number in range(2000)], form))
+    tracemalloc.start()
+    assert sum(1 for _ in rows.read(file).rows) == 2000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert file.stat().st_size > 20_000_000 and peak < 8_000_000
+
+
+def test_plain_lines():
+    table = rows.lines(io.BytesIO(b"\xef\xbb\xbfone\r\n\n t\xc2\x85wo \n\n\n"))
+    assert table.columns == ["text"]
+    texts = [(place, row["text"]) for place, row in table.rows]
+    assert texts == [
+        (f"standard input: row {number}:", text) for number, text in enumerate(["one", "", " t\x85wo "], 1)
+    ]
+    with pytest.raises(UserError, match="standard input: row 2: not UTF-8 text"):
+        [*rows.lines(io.BytesIO(b"one\ntw\xff\n")).rows]
+
+
+def test_lines_of_a_file(tmp_path):
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"one\ntwo"))
+    assert [row["text"] for _, row in rows.lines(tmp_path / "a.txt.gz").rows] == ["one", "two"]
+
+
+def test_a_table_without_rows(tmp_path):
+    for form, content in {".csv": "", ".tsv": "\n\n", ".jsonl": "\n", ".json": " ", "2.json": "[ ]"}.items():
+        (tmp_path / f"a{form}").write_text(content)
+        table = rows.read(tmp_path / f"a{form}")
+        assert (table.columns, [*table.rows]) == ([], [])
+
+
+def test_what_is_not_a_number_is_null_in_columns_of_numbers(tmp_path):
+    for name in ("a.parquet", "a.arrow"):
+        table = pyarrow.table({"x": [1.5, float("nan"), None]})
+        if name == "a.parquet":
+            pyarrow.parquet.write_table(table, tmp_path / name)
+        else:
+            with pyarrow.ipc.new_stream(tmp_path / name, table.schema) as writer:
+                writer.write_table(table)
+        assert [row["x"] for _, row in rows.read(tmp_path / name).rows] == [1.5, None, None]
+
+
+def test_columns_without_a_name_may_be_many(tmp_path):
+    fill(tmp_path, a__csv=",text,,\n7,a,,\n", b__csv="text,label,text\na,0,b\n")
+    table = rows.read(tmp_path / "a.csv")
+    assert table.columns == ["", "text", "", ""] and [row["text"] for _, row in table.rows] == ["a"]
+    with pytest.raises(UserError, match=r"b\.csv: row 1: the header has column text twice"):
+        rows.read(tmp_path / "b.csv")
+
+
+QUOTES = ['5" wide', 'say "no"', '"Yes," he said, "no', 'a ""b""']
+
+
+def test_quotes_in_a_tsv_are_text_unless_a_whole_field_is_in_them(tmp_path):
+    fill(tmp_path, a__tsv="text\tlabel\n" + "".join(f"{text}\t1\n" for text in QUOTES))
+    assert [row["text"] for _, row in rows.read(tmp_path / "a.tsv").rows] == QUOTES
+    for quoted in ('"A whole quotation."', '"Say ""no""."', '""'):
+        fill(tmp_path, b__tsv=f"text\tlabel\na\t0\n{quoted}\t1\n")
+        with pytest.raises(UserError, match=r"b\.tsv: row 3: .* is in quotes, .*; save the table as CSV or JSON lines"):
+            [*rows.read(tmp_path / "b.tsv").rows]
+        assert [*rows.read(tmp_path / "b.tsv", quotes_are_text=True).rows][1][1] == {"text": quoted, "label": "1"}
+    fill(tmp_path, c__tsv='#1 String\t#2 String\tQuality\tindex\n"a"\tb\t1\t9\n')
+    assert [row for _, row in rows.read(tmp_path / "c.tsv").rows] == [
+        {"sentence1": '"a"', "sentence2": "b", "label": "1"}
+    ]
+
+
+def test_a_tsv_without_a_header(tmp_path):
+    fill(tmp_path, a__tsv='gj04\t1\t\t"Ours."\ngj05\t0\t*\tTheirs.\n')
+    table = rows.read(tmp_path / "a.tsv", quotes_are_text=True, columns=["id", "label", "mark", "sentence"])
+    assert table.columns == ["id", "label", "mark", "sentence"]
+    assert [(place[-6:], row["sentence"]) for place, row in table.rows] == [
+        ("row 1:", '"Ours."'),
+        ("row 2:", "Theirs."),
+    ]
+
+
+LONG = f"{'a' * 100},0\n"
+ROW = '{"text": "a", "label": 1}'
+CONTENTS = {
+    "an array that is never closed": (
+        ".json",
+        f"[{ROW}",
+        "row 1: not valid JSON: expected the array's closing bracket,",
+    ),
+    "an array without a comma": (".json", f"[{ROW} {ROW}]", "row 1: not valid JSON: expected a comma or a closing"),
+    "an array with a comma too many": (".json", f"[{ROW}, ]", "row 2: not valid JSON: Expecting value (character 1)"),
+    "an array of numbers": (".json", "[5, 6]", "row 1: is a number, expected an object with columns"),
+    "an element that is cut off": (".json", f'[{ROW}, {{"text": "a', "row 2: not valid JSON: Unterminated string"),
+    "a fault in an element": (
+        ".json",
+        f'[{ROW}, {{"a" 1}}, {ROW}]',
+        "row 2: not valid JSON: Expecting ':' delimiter (c",
+    ),
+    "a key twice in an element": (".json", '[{"a": 1, "a": 2}]', 'row 1: has the key "a" twice in one object'),
+    "two arrays": (".json", f"[{ROW}]\n[{ROW}]", "has text after the array's closing bracket"),
+    "an object over many lines": (
+        ".json",
+        '{"data":\n[]}',
+        "row 1: not valid JSON: Expecting value (character 10); a .json",
+    ),
+    "no gzip": (".csv.gz", "text,label\n", "is no whole gzip file: Not a gzipped file"),
+    "half a gzip": (".csv.gz", gzip.compress(CSV.encode() * 100)[:-9], "is no whole gzip file: Compressed file ended"),
+    "a changed gzip": (".jsonl.gz", gzip.compress(LINES.encode())[:-8] + b"\0" * 8, "is no whole gzip file: CRC check"),
+    "half a parquet in gzip": (".parquet.gz", gzip.compress(b"PAR1" * 9)[:-9], "not a readable parquet file"),
+    "no Arrow": (".arrow", "text", "not a readable Arrow file"),
+    "half an Arrow": (".arrow", written(TABLE, ".arrow")[:-40_000], "not a readable Arrow file"),
+    "a byte in the second block": (
+        ".csv",
+        b"text,label\n" + LONG.encode() * 20_000 + b"\xff,0\n",
+        "row 20002: not UTF-8",
+    ),
+    "a letter that is cut off": (".jsonl", LINES.encode() + "ß".encode()[:1], "row 5: not UTF-8 text (byte 0xc3)"),
+    "a quote in the second block": (
+        ".csv",
+        "text,label\n" + LONG * 20_000 + '"b,0\n' + "c,1\n" * 9,
+        "row 20002: not valid CSV: a quote opens here and is never closed",
+    ),
+    "a quote that opens late in gzip": (
+        ".csv.gz",
+        gzip.compress(b'text,label\n"a\nb","c\n"d"\n'),
+        "row 3: not valid CSV: a quote opens here and closes in row 4",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CONTENTS)
+def test_files_that_are_no_such_table(case, tmp_path):
+    suffix, content, message = CONTENTS[case]
+    file = tmp_path / f"a{suffix}"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError) as error:
+        [*rows.read(file).rows]
+    assert str(error.value).startswith(f"{file}: {message}")
+
+
+def test_a_fault_in_standard_input_is_named_too():
+    with pytest.raises(UserError, match="standard input: row 3: not valid CSV: a quote opens here and is never closed"):
+        [*rows.read_stream(io.BytesIO(b'text,label\na,0\n"b,1\n'), ".csv").rows]
+
+
+# The parts of a table
+
+
+def saved(folder, splits: list[str]):
+    """What `save_to_disk` leaves, in two files for each split."""
+    table = datasets.Dataset.from_list(GOOD)
+    table = datasets.DatasetDict(dict.fromkeys(splits, table)) if splits else table
+    table.save_to_disk(folder, **({"num_shards": dict.fromkeys(splits, 2)} if splits else {"num_shards": 2}))
+    return folder
+
+
+def test_a_single_file_is_the_training_part(tmp_path):
+    fill(tmp_path, **{"test__csv": CSV, "IMDB Dataset__CSV": CSV})
+    for name in ("test.csv", "IMDB Dataset.CSV"):
+        assert part_files.table(tmp_path / name) == {"train": [tmp_path / name]}
+        assert len([*rows.read(tmp_path / name).rows]) == 4
+    with pytest.raises(UserError, match=r"is no table by its name, which would end in \.csv, \.tsv, \.jsonl"):
+        part_files.table(fill(tmp_path, a__txt="x") / "a.txt")
+    with pytest.raises(UserError, match=r"nowhere\.csv: no such file or folder"):
+        part_files.table(tmp_path / "nowhere.csv")
+
+
+def test_a_folder_s_files_by_their_names(tmp_path):
+    fill(tmp_path / "own", Train__csv=CSV, dev__json="[]", test__parquet=GOOD, NOTES="mine", other__csv="x")
+    assert names(part_files.table(tmp_path / "own")) == {
+        "train": ["Train.csv"],
+        "validation": ["dev.json"],
+        "test": ["test.parquet"],
+    }
+    data = fill(tmp_path / "hub" / "data", train_00000_of_00002__parquet=GOOD, test_00000_of_00001__parquet=GOOD)
+    shutil.copy(data / "train-00000-of-00002.parquet", data / "train-00001-of-00002.parquet")
+    (tmp_path / "snapshot").mkdir()
+    (tmp_path / "snapshot" / "data").mkdir()
+    for file in data.iterdir():  # as in the Hub's cache
+        (tmp_path / "snapshot" / "data" / file.name).symlink_to(file)
+    for folder in ("hub", "snapshot"):
+        assert names(part_files.table(tmp_path / folder)) == {
+            "train": ["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"],
+            "test": ["test-00000-of-00001.parquet"],
+        }
+    fill(tmp_path / "hub", train__csv=CSV)
+    with pytest.raises(UserError, match=r"holds the train part more than once: train\.csv, data/train-00000-of-00002"):
+        part_files.table(tmp_path / "hub")
+
+
+def test_parts_of_other_names(tmp_path):
+    fill(tmp_path, train__tsv="x", dev_matched__tsv="x", dev_mismatched__tsv="x")
+    parts = {"train": ["train"], "validation": ["dev_matched"], "validation_mismatched": ["dev_mismatched"]}
+    assert names(part_files.table(tmp_path, parts)) == {part: [f"{name}.tsv"] for part, (name,) in parts.items()}
+
+
+def test_saved_to_disk(tmp_path):
+    shards = ["data-00000-of-00002.arrow", "data-00001-of-00002.arrow"]
+    folder = saved(tmp_path / "dict", ["train", "test"])
+    assert names(part_files.table(folder)) == {"train": shards, "test": shards}
+    assert names(part_files.table(saved(tmp_path / "one", []))) == {"train": shards}
+    assert [row for file in part_files.table(folder)["test"] for _, row in rows.read(file).rows] == GOOD
+    parts = labelled.load(reviews(folder))
+    assert parts.train.texts == parts.test.texts == [(row["text"],) for row in GOOD]
+
+
+SAVED = {
+    "a file is missing": (
+        lambda folder: (folder / "train" / "data-00001-of-00002.arrow").unlink(),
+        "/train/data-00001-of-00002.arrow: is missing; state.json lists it",
+    ),
+    "a split is missing": (
+        lambda folder: shutil.rmtree(folder / "test"),
+        "/test/state.json: cannot be read: No such file or directory",
+    ),
+    "a list that is none": (
+        lambda folder: (folder / "dataset_dict.json").write_text("[1]"),
+        "/dataset_dict.json: is not what save_to_disk writes",
+    ),
+    "a part is there again": (
+        lambda folder: (folder / "train.csv").write_text(CSV),
+        ": holds the train part more than once: train.csv, train/data-00000-of-00002.arrow",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SAVED)
+def test_saved_to_disk_and_damaged(case, tmp_path):
+    change, message = SAVED[case]
+    change(saved(tmp_path, ["train", "test"]))
+    with pytest.raises(UserError) as error:
+        part_files.table(tmp_path)
+    assert str(error.value) == f"{tmp_path}{message}"
+
+
+def test_a_folder_without_a_table_says_which_names_are_expected(tmp_path):
+    for name in ({}, {"IMDB Dataset__csv": CSV}):
+        with pytest.raises(
+            UserError, match=r"would be called train, validation, dev, valid, test and end in \.csv, \.tsv"
+        ):
+            part_files.table(fill(tmp_path, **name))
+
+
 # Files
 
 
@@ -181,6 +481,14 @@ def test_a_pipe_in_a_folder_of_texts(tmp_path):
 
 
 SHARDS = {
+    "compressed and not": (
+        {"train__csv": CSV, "train__csv__gz": b""},
+        "holds the train part more than once: train.csv, ",
+    ),
+    "a gap in gzip": (
+        {"train_00001_of_00002__csv__gz": b""},
+        "the train part has a gap: train-00000-of-00002.csv.gz is missing",
+    ),
     "a gap": (
         {"train_00000_of_00002__jsonl": LINES},
         "the train part has a gap: train-00001-of-00002.jsonl is missing; there is train-00000-of-00002.jsonl",

@@ -96,6 +96,33 @@ def test_a_checkpoint_whose_tokenizer_lower_cases_is_refused(causal, write, nuts
     assert code == 2 and 'the tokenizer does not keep the text: "Story' in err and 'comes back as "story' in err
 
 
+def test_a_token_that_ends_a_text_and_is_in_it_is_refused(cache):
+    ends = BYTES.tokenizer.token_to_id("&")
+    vocabulary = Vocabulary(BYTES.tokenizer, BYTES.digest, ends, END)
+    assert windows.stream(text_part(["salt", "pepper"]), vocabulary).tolist().count(ends) == 3
+    with pytest.raises(UserError) as error:
+        windows.stream(text_part(["salt", "salt & pepper"]), vocabulary)
+    message = (
+        f'config.json ends a text with eos_token_id {ends}, the token "&", the tokenizer with eos_token_id {END}, '
+    )
+    assert str(error.value).startswith(f'{message}the token "<|endoftext|>": the text has that token')
+
+
+@pytest.mark.parametrize("command", ["show", "run"])
+@pytest.mark.parametrize(("ends", "reason"), [(END + 1, "which is no token"), (None, 'the token "&"')])
+def test_a_checkpoint_that_ends_a_text_wrongly_is_refused_before_it_is_trained(
+    ends, reason, command, causal, write, nutshell, tmp_path
+):
+    ends = ends or BYTES.tokenizer.token_to_id("&")
+    folder = shutil.copytree(causal["gpt2"], tmp_path / "checkpoint")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"eos_token_id": ends}), encoding="utf-8")
+    (tmp_path / "a.txt").write_text("salt & pepper\n" * 20, encoding="utf-8")
+    code, _, err = nutshell(command, write(TEXT_YAML), f"model.name={folder}", f"data.path={tmp_path / 'a.txt'}")
+    assert code == 2 and "Traceback" not in err and not [*tmp_path.rglob("metrics.json"), *tmp_path.rglob("*.partial")]
+    assert f"eos_token_id {ends}, {reason}" in err and f'eos_token_id {END}, the token "<|endoftext|>"' in err
+
+
 # The cache
 
 
@@ -116,7 +143,7 @@ def test_cached_by_text_and_tokenizer(cache):
         ([TEXTS[0] + TEXTS[1], TEXTS[2]], BYTES),
         (TEXTS, bpe),
         (TEXTS, vocabularies.trained(text_part(TEXTS), 271)),
-        (TEXTS, Vocabulary(BYTES.tokenizer, BYTES.digest, 0)),
+        (TEXTS, Vocabulary(BYTES.tokenizer, BYTES.digest, BYTES.tokenizer.token_to_id("Q"))),
     ]
     streams = [tuple(windows.stream(text_part(texts), vocabulary).tolist()) for texts, vocabulary in requests]
     assert len({*streams}) == len([*cache.glob("*.npy")]) == len(requests)

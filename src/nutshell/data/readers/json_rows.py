@@ -74,9 +74,10 @@ def _of_array(name: str, stream: TextIO) -> Rows:
                 value, at = decoder.raw_decode(text, at)
                 return value
             except json.JSONDecodeError as error:
+                fault = json.JSONDecodeError(error.msg, text[at:], max(0, error.pos - at))
                 cut_off = "Unterminated" in error.msg or len(text) - error.pos < LONGEST_WORD
                 if not cut_off or not more():
-                    raise json.JSONDecodeError(error.msg, text[at:], max(0, error.pos - at)) from None
+                    raise fault from None
 
     for number in itertools.count(1):
         place, found = f"{name}: row {number}:", sign()

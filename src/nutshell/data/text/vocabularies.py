@@ -12,6 +12,7 @@ from nutshell.data.parts import Part
 from nutshell.data.readers.table import shown
 from nutshell.data.tokens import cached, load_tokenizer
 from nutshell.machine.errors import UserError
+from nutshell.machine.files import read_json
 
 END_OF_TEXT = "<|endoftext|>"
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())  # 256 characters, one for each byte
@@ -19,14 +20,24 @@ BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())  # 256 characters, one for e
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A tokenizer, its sha256, and the id of the token that ends a document."""
+    """A tokenizer, its sha256, the id of the token that ends a document, and that which its own settings name."""
 
     tokenizer: Tokenizer
     digest: str
     end_of_text: int
+    own_end_of_text: int | None = None
 
     def __len__(self) -> int:
         return self.tokenizer.get_vocab_size()
+
+    def describe_end(self) -> str:
+        """Which tokens end a text, for the message that this cannot be."""
+        own, ends = self.own_end_of_text, f"config.json ends a text with {self._describe(self.end_of_text)}"
+        return ends if own is None else f"{ends}, the tokenizer with {self._describe(own)}"
+
+    def _describe(self, number: int) -> str:
+        token = self.tokenizer.id_to_token(number)
+        return f"eos_token_id {number}, " + ("which is no token" if token is None else f"the token {shown(token)}")
 
     def token_bytes(self) -> numpy.ndarray:
         """How many bytes each token spells, (vocab,); a byte-level token has one character for each."""
@@ -47,7 +58,7 @@ def of_checkpoint(checkpoint: Path, config: dict[str, Any]) -> Vocabulary:
     """
     tokenizer, digest = load_tokenizer(checkpoint)
     config = ({"eos_token_id": 50256} if config["model_type"] == "gpt2" else {}) | {"vocab_size": 50257} | config
-    vocabulary = Vocabulary(strict(tokenizer), digest, config.get("eos_token_id"))
+    vocabulary = Vocabulary(strict(tokenizer), digest, config.get("eos_token_id"), _own_end(checkpoint, tokenizer))
     if len(vocabulary) > config["vocab_size"]:
         raise UserError(
             f"{checkpoint}: its tokenizer has {len(vocabulary):,} tokens, its model {config['vocab_size']:,}: they are "
@@ -56,7 +67,19 @@ def of_checkpoint(checkpoint: Path, config: dict[str, Any]) -> Vocabulary:
     if not isinstance(vocabulary.end_of_text, int):
         token = shown(vocabulary.end_of_text)
         raise UserError(f"{checkpoint}: its eos_token_id is {token}, but one token must end a document")
+    if vocabulary.end_of_text not in range(len(vocabulary)):
+        raise UserError(
+            f"{checkpoint}: {vocabulary.describe_end()}; the tokenizer's ids are 0 to {len(vocabulary) - 1}"
+        )
     return vocabulary
+
+
+def _own_end(checkpoint: Path, tokenizer: Tokenizer) -> int | None:
+    """The id of the token that a checkpoint's tokenizer_config.json says ends a text, if it says so."""
+    file = checkpoint / "tokenizer_config.json"
+    token = read_json(file).get("eos_token") if file.exists() else None
+    token = token.get("content") if isinstance(token, dict) else token
+    return tokenizer.token_to_id(token) if isinstance(token, str) else None
 
 
 def of_bytes() -> Vocabulary:

@@ -14,7 +14,7 @@ from nutshell.machine.errors import UserError
 
 logger = logging.getLogger("nutshell")
 
-FORMAT = "1"  # counted up when what is stored changes
+FORMAT = "2"  # counted up when what is stored changes
 STRETCH_BYTES = 4096
 
 
@@ -22,7 +22,8 @@ def stream(documents: Part, vocabulary: Vocabulary) -> numpy.ndarray:
     """End of text, then each document followed by end of text: (tokens,) int32, memory-mapped from the cache.
 
     Raises:
-        UserError: If the tokenizer does not keep the text, so that no figure per byte is possible.
+        UserError: If the tokenizer does not keep the text, so that no figure per byte is possible; or the text has the
+            token that ends a document.
     """
 
     def write(file: Path) -> None:
@@ -33,6 +34,7 @@ def stream(documents: Part, vocabulary: Vocabulary) -> numpy.ndarray:
             texts = documents.documents[first : first + CHUNK]
             encodings = vocabulary.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
             rows = [encoding.ids for encoding in encodings]
+            _check_does_not_end(rows, vocabulary)
             _check_kept(texts, vocabulary.tokenizer.decode_batch(rows, skip_special_tokens=False))
             pieces += [[*ids, vocabulary.end_of_text] for ids in rows]
         with file.open("wb") as sink:
@@ -40,6 +42,14 @@ def stream(documents: Part, vocabulary: Vocabulary) -> numpy.ndarray:
 
     key = [FORMAT, documents.digest(), vocabulary.digest, str(vocabulary.end_of_text)]
     return numpy.load(cached(key, ".npy", write), mmap_mode="r")
+
+
+def _check_does_not_end(rows: Sequence[Sequence[int]], vocabulary: Vocabulary) -> None:
+    if any(vocabulary.end_of_text in ids for ids in rows):
+        raise UserError(
+            f"{vocabulary.describe_end()}: the text has that token, so that no document would end where it does; state "
+            "an eos_token_id in config.json that is a token of its own"
+        )
 
 
 def _check_kept(texts: Sequence[str], decoded: Sequence[str]) -> None:
