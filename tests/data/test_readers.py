@@ -257,9 +257,14 @@ def test_quotes_in_a_tsv_are_text_unless_a_whole_field_is_in_them(tmp_path):
     assert [row["text"] for _, row in rows.read(tmp_path / "a.tsv").rows] == QUOTES
     for quoted in ('"A whole quotation."', '"Say ""no""."', '""'):
         fill(tmp_path, b__tsv=f"text\tlabel\na\t0\n{quoted}\t1\n")
-        with pytest.raises(UserError, match=r"b\.tsv: row 3: .* is in quotes, .*; save the table as CSV or JSON lines"):
+        with pytest.raises(
+            UserError, match=r"b\.tsv: row 3: field 1 is in quotes, .*; save the table as CSV or JSON lines"
+        ):
             [*rows.read(tmp_path / "b.tsv").rows]
         assert [*rows.read(tmp_path / "b.tsv", quotes_are_text=True).rows][1][1] == {"text": quoted, "label": "1"}
+    fill(tmp_path, b__tsv='text\nsay "no"\n"one text\nof two rows"\n')
+    with pytest.raises(UserError, match=r"b\.tsv: row 3: field 1 is in quotes"):
+        [*rows.read(tmp_path / "b.tsv").rows]
     fill(tmp_path, c__tsv='#1 String\t#2 String\tQuality\tindex\n"a"\tb\t1\t9\n')
     assert [row for _, row in rows.read(tmp_path / "c.tsv").rows] == [
         {"sentence1": '"a"', "sentence2": "b", "label": "1"}

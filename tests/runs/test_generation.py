@@ -9,7 +9,7 @@ from transformers import GenerationConfig
 
 from nutshell.bits.statistics import distinct_1, repetition_4
 from nutshell.experiment import generation_keys
-from nutshell.machine.files import read_lines
+from nutshell.machine.files import read_json, read_lines
 from nutshell.models import build
 from nutshell.models.language import Draw
 from tests.conftest import PROMPTS_YAML
@@ -133,17 +133,33 @@ def test_prompts_from_a_file(run, tmp_path, nutshell, write):
     assert texts(named) == texts(run(PROMPTS_YAML))[:2]
 
 
-def test_a_text_is_cut_at_its_end(run, causal, tmp_path):
+def ends(causal, folder, strength: float):
+    """A checkpoint for which the end of text is likely everywhere."""
     model = build.load(causal["gpt2"])
     with torch.no_grad():
-        model.transformer.ln_f.bias += 30 * model.transformer.wte.weight[256]  # ends nearly at once
-    model.save_pretrained(tmp_path / "ends")
+        model.transformer.ln_f.bias += strength * model.transformer.wte.weight[256]
+    model.save_pretrained(folder)
     for file in causal["gpt2"].glob("token*"):
-        (tmp_path / "ends" / file.name).write_bytes(file.read_bytes())
-    rows = run(SAMPLED, f"model.name={tmp_path / 'ends'}")
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+def test_a_text_is_cut_at_its_end(run, causal, tmp_path):
+    rows = run(SAMPLED, f"model.name={ends(causal, tmp_path / 'ends', 30)}")
     assert all(row["ended"] == "finished" and row["tokens"] < 8 for row in rows)
     assert all(row["mean_nats"] is None for row in rows if row["tokens"] == 0)
     assert any(row["tokens"] == 0 for row in rows)
+
+
+def test_nothing_divided_by_nothing_is_no_figure(run, causal, nutshell, tmp_path):
+    rows = run(PROMPTS_YAML, f"model.name={ends(causal, tmp_path / 'ends', 1000)}")
+    assert {row["tokens"] for row in rows} == {0}
+    outputs = tmp_path / "outputs" / PLACE
+    figures = read_json(outputs / "seed-13" / "metrics.json")["metrics"]
+    assert {name: figure["value"] for name, figure in figures.items()} == dict.fromkeys(
+        ("mean_nats", "distinct_1", "distinct_2", "repetition")
+    )
+    assert nutshell("report", outputs)[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from nutshell.data.readers.sources import Source
-from nutshell.data.readers.table import Table, check_columns_differ, shown
+from nutshell.data.readers.table import Table, check_columns_differ
 from nutshell.machine.errors import UserError
 
 MRPC = "#1 String"  # the column by which Microsoft's and GLUE's files of MRPC are known
@@ -36,9 +36,9 @@ def tsv_table(
 ) -> Table:
     """A file of lines whose fields are divided by tabs, with quotes that are text, as GLUE has them.
 
-    pandas and R write such files with quotes that are not text: around a whole field, those in it doubled. No rule
-    tells the two apart in a text that happens to be a quotation as a whole, so such a field is refused, unless the
-    caller knows that quotes are text. MRPC's header says it.
+    pandas and R write such files with quotes that are not text: around a field, those in it doubled. No rule tells that
+    from a text that is a quotation as a whole, so a field that is quoted like this is refused, unless the caller knows
+    that quotes are text. MRPC's header says it.
 
     Args:
         source: The file.
@@ -87,12 +87,19 @@ def _tsv_records(source: Source, quotes_are_text: bool) -> Records:
         line = line.rstrip("\r\n")
         fields = line.split("\t") if line else []
         quotes_are_text = quotes_are_text or (number == 1 and MRPC in fields)
-        if not quotes_are_text and '"' in line and (quoted := next(filter(QUOTED.fullmatch, fields), None)):
-            raise UserError(
-                f"{source.name}: row {number}: {shown(quoted)[1:-1]} is in quotes, which are text in a TSV file and "
-                "no text in a CSV file; save the table as CSV or JSON lines"
-            )
+        if not quotes_are_text and '"' in line:
+            _check_quotes(f"{source.name}: row {number}:", fields)
         yield number, fields
+
+
+def _check_quotes(place: str, fields: list[str]) -> None:
+    """Passes fields that are not quoted as CSV has it; a lone one that opens with a quote may close in another row."""
+    for number, field in enumerate(fields, 1):
+        if field.startswith('"') and (len(fields) == 1 or QUOTED.fullmatch(field)):
+            raise UserError(
+                f"{place} field {number} is in quotes, which a TSV file may have around its text or in it; save the "
+                "table as CSV or JSON lines"
+            )
 
 
 def _table(name: str, records: Records, columns: Sequence[str] = (), torn: Callable[[], None] | None = None) -> Table:
