@@ -21,7 +21,7 @@ from transformers.trainer_utils import PredictionOutput
 from nutshell.bits.metrics import OF_NUMBERS, of_classes
 from nutshell.experiment.blocks import Loss
 from nutshell.machine.errors import UserError
-from nutshell.models.classifier import BertClassifier
+from nutshell.models.classifiers.wrapper import classifier_class
 from nutshell.runs.trainer.classifier import ClassifierTrainer, answers
 from tests.conftest import ROOT, TINY
 from tests.runs.conftest import SLOW
@@ -44,7 +44,7 @@ def parts(kind: str):
     labels, _, _ = KINDS[kind]
     torch.manual_seed(1)
     sizes = {**TINY, "vocab_size": 100, "num_labels": 3 if labels == "classes" else 1}
-    model = BertClassifier(BertConfig(**sizes, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
+    model = classifier_class(BertConfig)(BertConfig(**sizes, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
     ids = torch.randint(5, 100, (7, 12), generator=torch.Generator().manual_seed(2))
     rows = {"input_ids": ids.tolist(), "labels": SEVEN[labels], "even": [True, False] * 3 + [True]}
     return model, datasets.Dataset.from_dict(rows)

@@ -22,9 +22,10 @@ def majority(metrics: Sequence[Metric], train: numpy.ndarray, columns: Columns, 
         labels: What label 0, 1, ... means.
 
     Returns:
-        Of metrics of answers: those of always answering the most frequent training label with its frequency as
-        confidence, each of them if several are equally frequent. Of metrics of nats: those of the training labels'
-        frequencies, left out if the measured part has a label that training lacks. What is undefined is left out.
+        Of metrics of answers: those of always answering the most frequent training label, each of them if several are
+        equally frequent. Of metrics of nats: those of the training labels' frequencies, left out if the measured part
+        has a label that training lacks. None of metrics of confidence: a guess that knows nothing but the frequencies
+        is calibrated best of all. What is undefined is left out.
     """
     counts, label = numpy.bincount(train, minlength=len(labels)), columns["label"]
     with numpy.errstate(divide="ignore"):
@@ -32,12 +33,12 @@ def majority(metrics: Sequence[Metric], train: numpy.ndarray, columns: Columns, 
     answers = {
         f"always answering {labels[answer]}": {
             "predicted": numpy.full(len(label), answer),
-            "confidence": numpy.full(len(label), counts[answer] / counts.sum()),
         }
         for answer in numpy.flatnonzero(counts == counts.max())
     }
     by_frequency = {"the training labels' frequencies": frequencies}
-    return _figures(metrics, columns, lambda metric: by_frequency if "nats" in metric.columns else answers)
+    compared = [metric for metric in metrics if "confidence" not in metric.columns]
+    return _figures(compared, columns, lambda metric: by_frequency if "nats" in metric.columns else answers)
 
 
 def training_mean(metrics: Sequence[Metric], train: numpy.ndarray, columns: Columns) -> Baseline:
