@@ -225,7 +225,8 @@ def test_every_wrong_type_has_a_plain_sentence(task):
 
 
 HINTS = {
-    "training.early_stopping_patience": "the keys are those of transformers.TrainingArguments",
+    "training.early_stopping_patience": "did you mean early_stopping.patience?",
+    "training.patience_of_nobody": "the keys are those of transformers.TrainingArguments",
     "learning_rate": "'learning_rate' is not known here; did you mean training.learning_rate?",
     "learning_rat": "did you mean training.learning_rate?",
     "training.lr": "'lr' is not known; did you mean 'learning_rate'?",

@@ -129,7 +129,7 @@ def test_show_says_that_fewer_steps_may_be_run(write, nutshell):
     assert "# stopping: earlier, once 2 evaluations in a row did not improve label_bits by more than 1000\n" in out
     _, out, _ = nutshell("show", write(MODELLED.replace(LIMITS, "early_stopping: {patience: 1}\n")))
     assert "# stopping: earlier, once 1 evaluation in a row did not improve loss\n" in out
-    assert "stopping:" not in nutshell("show", write(SMALL_YAML))[1]
+    assert "# stopping:" not in nutshell("show", write(SMALL_YAML))[1]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_show_says_that_fewer_steps_may_be_run(write, nutshell):
             "early_stopping.threshold: should be greater than or equal to 0, not -1",
         ),
         (("patience: 2, ", ""), "early_stopping.patience is missing"),
-        (("patience", "patients"), "unknown key in early_stopping: patients is not known; did you mean patience?"),
+        (("patience", "patients"), "unknown key in early_stopping: 'patients' is not known; did you mean 'patience'?"),
     ],
 )
 def test_early_stopping_that_cannot_be(change, message, write, nutshell, tmp_path):
