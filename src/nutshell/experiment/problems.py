@@ -27,7 +27,6 @@ ALIASES = {
     "grad_clip": "training.max_grad_norm",
     "early_stopping_patience": "early_stopping.patience",
     "early_stopping_threshold": "early_stopping.threshold",
-    "class_weight": "loss.class_weights",
     "evaluation_strategy": "training.eval_strategy",
     "warmup_ratio": "training.warmup_steps",
     "group_by_length": "training.train_sampling_strategy",

@@ -3,18 +3,17 @@
 import json
 from typing import Any
 
-import numpy
 from markupsafe import escape
 
 from nutshell.machine import launch
 from nutshell.machine.errors import plural
 from nutshell.report import tables
 from nutshell.report.page import examples, plots
+from nutshell.report.page.matrix import matrix
 from nutshell.report.page.texts import DIRECTIONS, count, short
 from nutshell.report.results.runs import Run
 from nutshell.report.results.summary import Series, Summary, spread
 
-MOST_LABELS = 12  # of a matrix
 COMMAND_LETTERS = 2_000
 TIMES = ("eval_loss", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second")  # Trainer's own entries
 MOST_DRAWN = 1e100  # a larger value is left out of its curve
@@ -39,7 +38,7 @@ def section(series: Series, full: bool) -> dict[str, Any]:
         "facts": _facts(series),
         "figures": _curves(series) + _histogram(series.complete) if full else [],
         "legend": _legend(runs) if full else [],
-        "matrix": _matrix(series.complete),
+        "matrix": matrix(series.complete),
         "most": most,
         "errors": examples.errors(series.complete, most),
         "samples": examples.samples(series.complete, most),
@@ -192,29 +191,6 @@ def _histogram(runs: list[Run]) -> list[dict[str, Any]]:
     label = f"{histogram.title}: {histogram.note}; {histogram.limit_name} {histogram.limit}"
     svg = plots.histogram(histogram.edges, histogram.counts, histogram.limit, histogram.limit_name, label)
     return [{"caption": histogram.title, "note": histogram.note, "svg": svg}]
-
-
-def _matrix(runs: list[Run]) -> dict[str, Any] | None:
-    """The counts of every seed together, a row for each true label; None if there are none to show."""
-    matrices = [run.result.matrix for run in runs if run.result.matrix]
-    if not matrices or not 1 < len(matrices[0].labels) <= MOST_LABELS:
-        return None
-    first = matrices[0]
-    alike = [numpy.array(matrix.counts) for matrix in matrices if matrix.labels == first.labels]
-    total = sum(alike)
-    shares = total / numpy.maximum(1, total.sum(1, keepdims=True))
-    rows = [
-        [(f"{number:,}", f"{share:.0%}", round(4 * share)) for number, share in zip(*row, strict=True)]
-        for row in zip(total, shares, strict=True)
-    ]
-    wrong = int(total.sum() - total.trace())
-    return {
-        "title": first.title,
-        "labels": first.labels,
-        "rows": list(zip(first.labels, rows, strict=True)),
-        "wrong": wrong,
-        "seeds": len(alike),
-    }
 
 
 def _commands(runs: list[Run]) -> list[str]:
