@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from nutshell.data import glue
+from nutshell.data import glue, labelled
+from nutshell.data.datasets import LabelledData
 from nutshell.experiment.yaml_text import parse
 from tests.conftest import ROOT
 
@@ -175,3 +176,71 @@ def test_the_nine_files_are_one_recipe():
         rest.add(str((plain["model"], plain["global_batch_size"], training)))
     assert len(rest) == 1
     assert {file.stem for file in EXPERIMENTS.glob("*.yaml")} == set(glue.TASKS)
+
+
+# The first lines of GLUE's own files, made up: the header, and how a row of train or dev, and of test, is written.
+# {n} is the row's number, {y} its label.
+OWN_FILES = {
+    "cola": (None, 'gj04\t{y}\t\tThey drank "the" pub {n}.', "index\tsentence", "{n}\tBill sang {n}."),
+    "sst2": ("sentence\tlabel", "a sometimes tedious film {n} \t{y}", "index\tsentence", "{n}\tuneasy film {n}"),
+    "mrpc": (
+        "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String",
+        '{y}\t702876\t702977\tHe said "no" {n}.\tHe said no {n}.',
+        "index\t#1 ID\t#2 ID\t#1 String\t#2 String",
+        "{n}\t1\t2\tIt rose {n}.\tIt fell {n}.",
+    ),
+    "qqp": (
+        "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate",
+        "{n}\t1\t2\tWhy is it {n}?\tIs it {n}?\t{y}",
+        "id\tquestion1\tquestion2",
+        "{n}\tWhy {n}?\tHow {n}?",
+    ),
+    "stsb": (
+        "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2\tscore",
+        "{n}\tmain-captions\tMSRvid\t2012test\t0001\tnone\tnone\tA plane {n}.\tAn air plane {n}.\t{y}.250",
+        "index\tgenre\tfilename\tyear\told_index\tsource1\tsource2\tsentence1\tsentence2",
+        "{n}\tmain-captions\tMSRvid\t2012test\t0024\tnone\tnone\tA girl {n}.\tA girl {n} is.",
+    ),
+    "qnli": (
+        "index\tquestion\tsentence\tlabel",
+        "{n}\tWho {n}?\tHe {n}.\t{y}",
+        "index\tquestion\tsentence",
+        "{n}\tA?\tB.",
+    ),
+    "rte": (
+        "index\tsentence1\tsentence2\tlabel",
+        "{n}\tIt is {n}.\tIs {n}.\t{y}",
+        "index\tsentence1\tsentence2",
+        "{n}\tA.\tB.",
+    ),
+    "wnli": (
+        "index\tsentence1\tsentence2\tlabel",
+        "{n}\tIt is {n}.\tIs {n}.\t{y}",
+        "index\tsentence1\tsentence2",
+        "{n}\tA.\tB.",
+    ),
+}
+
+
+def own_files(folder, name: str, rows: int = 12):
+    """A task's own files, with made-up rows."""
+    head, row, test_head, test_row = OWN_FILES[name]
+    task = glue.TASKS[name]
+    for part in ("train", "dev", "test"):
+        lines = [test_head] if part == "test" else [head] if head else []
+        for n in range(rows):
+            label = n % (len(task.labels) or 5)
+            lines.append(
+                (test_row if part == "test" else row).format(n=n, y=task.labels[label] if task.words else label)
+            )
+        (folder / f"{part}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("name", OWN_FILES)
+def test_glue_s_own_files_are_read_as_they_are(name, tmp_path):
+    parts = labelled.load(LabelledData(name=name, path=str(own_files(tmp_path, name))))
+    classes = len(glue.TASKS[name].labels)
+    expected = [n % classes if classes else n % 5 + 0.25 for n in range(12)]
+    assert list(parts.train.labels) == expected and list(parts.reported.labels) == expected
+    assert parts.reported_as == "validation" and len(parts.train.texts[0]) == len(glue.TASKS[name].texts)

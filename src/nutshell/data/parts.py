@@ -47,7 +47,8 @@ class Part:
 
     def digest(self) -> str:
         """sha256 of all texts and labels in order, 64 hexadecimal digits."""
-        content = self.documents if self.labels is None else [self.texts, self.labels]
+        are_documents = self.labels is None and all(len(row) == 1 for row in self.texts)
+        content = self.documents if are_documents else [self.texts, self.labels]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
