@@ -103,6 +103,7 @@ class Classify(Task):
             plans.parts(parts, "examples"),
             f"labels:   {', '.join(parts.labels) or 'a number'}",
             steps,
+            *plans.early_stopping(experiment),
             f"tokens:   {about}{round(train * epochs):,} in training, {about}{reported:,} in the final pass",
         ]
 

@@ -118,7 +118,7 @@ class LanguageModel(Task):
             blocks = windows.windows(streams["train"], block_tokens, block_tokens)
             epochs, steps = plans.steps(len(blocks), training, f"blocks of {block_tokens} tokens")
             train_tokens = round(epochs * len(streams["train"]))
-            lines.append(steps)
+            lines += [steps, *plans.early_stopping(experiment)]
         reported = streams[corpus.parts.reported_name]
         final = windows.windows(reported, block_tokens, experiment.stride)
         return [
