@@ -1,6 +1,31 @@
-"""nutshell: small, exact experiments with BERT and GPT-2 on Hugging Face's Trainer."""
+"""nutshell: small, exact experiments with BERT and GPT-2 on Hugging Face's Trainer.
+
+`nutshell.run` runs an experiment, `nutshell.load` takes up what a finished run has left; what either refuses is a
+`nutshell.UserError`. To import nutshell imports no torch: that is done when one of them is called.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 import wrapt
+
+from nutshell.machine.errors import UserError
+
+if TYPE_CHECKING:
+    from nutshell.library import load, run
+
+__all__ = ["UserError", "load", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'nutshell' has no attribute {name!r}")
+    from nutshell import library
+
+    return getattr(library, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 @wrapt.when_imported("transformers.models.auto.modeling_auto")

@@ -14,6 +14,10 @@ COMMANDS = {
         "report": "one page of results, with curves, intervals, errors and samples; or its table alone",
         "compare": "whether one experiment, or seed, beats others on the same examples",
     },
+    "use a finished run": {
+        "predict": "the label of each new text and the probability of each class, from a classifier",
+        "score": "what each new text costs a language model: nats, bits per byte, tokens",
+    },
 }
 EXAMPLES = """\
 examples:
@@ -22,11 +26,14 @@ examples:
   nutshell show experiments/finetune/imdb.yaml data.max_tokens=256
   nutshell report outputs/quickstart --open
   nutshell compare outputs/finetune/mrpc outputs/finetune/mrpc_minilm
+  nutshell predict outputs/quickstart/reviews new.csv --output labelled.csv
+  cat texts.txt | nutshell score outputs/quickstart/language_model -
   accelerate launch --config_file accelerate_config.yaml -m nutshell run experiments/finetune/mrpc.yaml
 
 nutshell COMMAND --help explains one command.
 """
 MOST_SEEDS = 1000
+FORMATS = ("csv", "tsv", "jsonl", "json", "parquet", "arrow", "lines")
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -97,6 +104,8 @@ def parser() -> argparse.ArgumentParser:
         command.set_defaults(error=command.error)  # with this command's usage, not the main one's
         if name in ("run", "show"):
             _add_experiments(command)
+        elif name in COMMANDS["use a finished run"]:
+            _add_texts(command)
     run, report, compare = every["run"], every["report"], every["compare"]
     run.add_argument("--force", action="store_true", help="discard what the seeds' folders hold")
     run.add_argument("--no-track", action="store_true", help="do not track with Weights & Biases")
@@ -128,3 +137,29 @@ def _add_experiments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--seed", type=_seeds, action="extend", dest="seeds", help=argparse.SUPPRESS)  # its old name
     command.add_argument("--output", type=Path, default=Path("outputs"), metavar="DIR", help="root of all results")
+
+
+def _add_texts(command: argparse.ArgumentParser) -> None:
+    """The arguments of commands that answer new texts."""
+    command.add_argument("run", type=Path, metavar="RUN", help="a finished experiment's folder, or a seed's")
+    command.add_argument(
+        "file", nargs="?", default="-", metavar="FILE", help="with the texts; default: -, which is standard input"
+    )
+    command.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="by its suffix CSV, TSV or JSON lines, written whole or not at all; default: the terminal, as CSV",
+    )
+    command.add_argument("--format", choices=FORMATS, help="of FILE, if not what its suffix says; a line is one text")
+    command.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="NAME",
+        dest="columns",
+        help="that holds the texts, if not the experiment's; of pairs, one for each of the two",
+    )
+    seeds = command.add_mutually_exclusive_group()
+    seeds.add_argument("--seed", type=int, metavar="N", help="default: the best one by its validation figure")
+    seeds.add_argument("--all-seeds", action="store_true", help="the mean of all of them")

@@ -1,4 +1,4 @@
-"""The commands: `nutshell run`, `show`, `report`, `compare`."""
+"""The commands: `nutshell run`, `show`, `report`, `compare`, `predict`, `score`."""
 
 import argparse
 import logging
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nutshell.cli.arguments import parse, parser
-from nutshell.machine import interruption, launch
+from nutshell.machine import interruption
 from nutshell.machine.errors import LostProcess, UserError, plural
 
 
@@ -44,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             _run(_experiments(arguments), arguments)
         elif rank == 0 and arguments.command == "show":
             _show(_experiments(arguments), arguments)
+        elif arguments.command in ("predict", "score"):
+            interruption.listen(rank == 0)
+            _answer(arguments)
         elif rank == 0:
             {"report": _report, "compare": _compare}[arguments.command](arguments)
     except UserError as error:
@@ -68,14 +71,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _resume_hint(arguments: argparse.Namespace) -> str:
+    if arguments.command in ("predict", "score"):
+        return "nothing was written"
     force = " without --force" * (arguments.command == "run" and arguments.force)
     return f"the same command{force} resumes from the newest checkpoint, or starts if there is none"
 
 
 def _experiments(arguments: argparse.Namespace) -> list[tuple[Any, Any]]:
     """The task and the experiment of every file of the command line, checked before the first one runs."""
-    from nutshell.experiment.load import load
-    from nutshell.tasks.task import tasks
+    from nutshell.library import prepare
 
     overrides = [word for word in arguments.words if re.match(r"[A-Za-z_][\w.]*=", word)]
     files = [file for word in arguments.words if word not in overrides for file in _files(word)]
@@ -86,14 +90,14 @@ def _experiments(arguments: argparse.Namespace) -> list[tuple[Any, Any]]:
     experiments, problems = {}, []
     for file in files:
         try:
-            experiment = load(file, overrides, tasks())
+            task, experiment = prepare(file, overrides)
         except UserError as error:
             problems.append(str(error) if str(error).startswith(("command line", file)) else f"{file}: {error}")
             continue
         if experiment.place in experiments:
             place = arguments.output / experiment.place
             problems.append(f"{file}: its results would be in {place}, where another's are")
-        experiments[experiment.place] = tasks()[experiment.task], experiment
+        experiments[experiment.place] = task, experiment
     if problems:
         raise UserError("\n".join(problems))
     return list(experiments.values())
@@ -129,15 +133,10 @@ def _for_each(experiments: Sequence[tuple[Any, Any]], function: Callable[[Any, A
     return results
 
 
-def _is_complete(experiment, arguments: argparse.Namespace) -> bool:
-    """Whether there is nothing left to run."""
-    home = arguments.output / experiment.place
-    forced = arguments.command == "run" and arguments.force
-    return not forced and all((home / f"seed-{seed}" / "metrics.json").exists() for seed in experiment.seeds)
-
-
 def _awaiting(experiments: Sequence[tuple[Any, Any]], arguments: argparse.Namespace) -> set[Path]:
     """The places of experiments whose model is made by an earlier one of the same command."""
+    from nutshell import library
+
     homes: list[Path] = []
     places = set()
     for _, experiment in experiments:
@@ -146,19 +145,19 @@ def _awaiting(experiments: Sequence[tuple[Any, Any]], arguments: argparse.Namesp
             folder = Path(model.name).expanduser().resolve()
             if any(folder.is_relative_to(home) for home in homes):
                 places.add(experiment.place)
-        if not _is_complete(experiment, arguments):
+        if not library.is_complete(experiment, arguments.output, getattr(arguments, "force", False)):
             homes.append((arguments.output / experiment.place).resolve())
     return places
 
 
 def _run(experiments: list[tuple[Any, Any]], arguments: argparse.Namespace) -> None:
+    from nutshell import library
     from nutshell.report.tracking import mode as modes
 
     mode, awaiting = modes.mode(not arguments.no_track), _awaiting(experiments, arguments)
 
     def check(task, experiment) -> None:
-        if launch.is_main() and not _is_complete(experiment, arguments):
-            task.check(experiment, weights=True)
+        library.check(task, experiment, arguments.output, arguments.force)
 
     _for_each([pair for pair in experiments if pair[1].place not in awaiting], check)
     logging.getLogger("nutshell").info("loading PyTorch and Transformers ...")
@@ -170,9 +169,10 @@ def _run(experiments: list[tuple[Any, Any]], arguments: argparse.Namespace) -> N
         if experiment.place in awaiting:
             check(task, experiment)
         position = (number, len(experiments))
-        summary = runner.run(task, experiment, arguments.output, arguments.force, mode, position)
-        if not summary:  # on every process but the main one
+        outcome = library.execute(task, experiment, arguments.output, arguments.force, mode, position)
+        if not outcome:  # on every process but the main one
             continue
+        summary = outcome.summary
         summaries.append(summary)
         if len(experiments) == 1:
             terminal.print_summary(summary, arguments.output)
@@ -257,6 +257,14 @@ def _compare(arguments: argparse.Namespace) -> None:
         terminal.print_comparison(each)
     if len(comparisons) > 1:
         print(f"{len(comparisons)} comparisons; no interval and no p-value is corrected for how many there are")
+
+
+def _answer(arguments: argparse.Namespace) -> None:
+    from nutshell import library
+
+    model = library.load(arguments.run, seed=arguments.seed, all_seeds=arguments.all_seeds)
+    columns = arguments.columns
+    model.answer_file(arguments.command, arguments.file, arguments.format, columns, arguments.output)
 
 
 def _some(names: Iterable[str]) -> str:

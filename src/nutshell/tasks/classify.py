@@ -25,6 +25,7 @@ from nutshell.models.find import files, find
 from nutshell.report.results.result import Benchmark, Histogram, Matrix, Measurement, Parameters
 from nutshell.report.results.worst import worst
 from nutshell.runs import plan as plans
+from nutshell.runs.finished.application import Application
 from nutshell.tasks.task import Card, Task, register
 
 METRICS = {metric.name: metric for metric in (*of_classes(2), *OF_NUMBERS)}
@@ -193,6 +194,11 @@ class Classify(Task):
             histogram=_lengths(numpy.array(rows["train"]["whole_length"]), experiment.data.max_tokens),
             benchmark=_benchmark(experiment.data.known.benchmark, parts),
         )
+
+    def predict(self, experiment: ClassifyExperiment, checkpoint: Path, models: Sequence[Any], args) -> Application:
+        from nutshell.runs.finished.prediction import predictor
+
+        return predictor(models, args, checkpoint, experiment.data, experiment.data.known.layout.texts)
 
 
 def _is_number(data: Mapping[str, Any]) -> bool:

@@ -1,6 +1,6 @@
 """`task: language_model`: trains or fine-tunes a language model, and measures it as a compressor of unseen text."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,9 +18,10 @@ from nutshell.experiment.blocks import Commit, Positive, Reference, Strict, Trai
 from nutshell.experiment.checks import Blocks, Problem
 from nutshell.machine import progress
 from nutshell.models import architectures
-from nutshell.models.find import files
+from nutshell.models.find import files, read_config
 from nutshell.report.results.result import Histogram, Measurement, Parameters
 from nutshell.runs import plan as plans
+from nutshell.runs.finished.application import Application
 from nutshell.runs.prompts import Request, requests
 from nutshell.tasks.task import Card, Task, register
 
@@ -194,6 +195,17 @@ class LanguageModel(Task):
             histogram=_lengths(streams["train"], corpus.vocabulary.end_of_text, block_tokens) if trained else None,
         )
 
+    def load(self, checkpoint: Path) -> Any:
+        from nutshell.models import build
+
+        return build.load(checkpoint).eval()
+
+    def score(self, experiment: LanguageModelExperiment, checkpoint: Path, models: Sequence[Any], args) -> Application:
+        from nutshell.runs.finished.scoring import scorer
+
+        vocabulary = vocabularies.of_checkpoint(checkpoint, read_config(checkpoint))
+        return scorer(models, args, vocabulary, experiment.data.block_tokens, experiment.stride)
+
 
 def _load(experiment: LanguageModelExperiment, weights: bool = True) -> corpora.Corpus:
     training = plans.settings(experiment)
@@ -259,15 +271,11 @@ def _text_checks(
         yield ("data", "column"), "data.column: names the texts in a table of your own, which is data.name: text"
     stride, block = evaluation.get("stride"), data.get("block_tokens", 128)
     if isinstance(stride, int) and isinstance(block, int) and stride > block:
-        yield (
-            ("evaluation", "stride"),
-            f"evaluation.stride: {stride} would skip tokens between windows of data.block_tokens {block}",
-        )
+        path = ("evaluation", "stride")
+        yield path, f"evaluation.stride: {stride} would skip tokens between windows of data.block_tokens {block}"
     if training.get("train_sampling_strategy") == "group_by_length":
-        yield (
-            ("training", "train_sampling_strategy"),
-            "training.train_sampling_strategy: blocks are of one length; random or sequential",
-        )
+        path = ("training", "train_sampling_strategy")
+        yield path, "training.train_sampling_strategy: blocks are of one length; random or sequential"
     if training.get("label_smoothing_factor"):
         yield (
             ("training", "label_smoothing_factor"),
@@ -285,10 +293,8 @@ def _sample_checks(
     if training.get("eval_strategy", "no") == "no":
         yield ("samples",), "samples: are continued at each evaluation, but training.eval_strategy is no"
     if training.get("num_train_epochs") == 0:
-        yield (
-            ("samples",),
-            "samples: are continued during training, but there is none; prompts of task: generate are not",
-        )
+        path = ("samples",)
+        yield path, "samples: are continued during training, but there is none; prompts of task: generate are not"
     if "max_new_tokens" not in generation:
         yield ("samples",), "generation.max_new_tokens is missing: how far samples are continued"
 

@@ -12,7 +12,9 @@ import nutshell.tasks
 from nutshell.bits.metrics import Metric
 from nutshell.experiment.blocks import Experiment
 from nutshell.experiment.checks import Blocks, Problem
+from nutshell.machine.errors import UserError
 from nutshell.report.results.result import Measurement
+from nutshell.runs.finished.application import Application
 
 _TASKS: dict[str, "Task"] = {}
 
@@ -92,6 +94,40 @@ class Task(ABC):
         Raises:
             UserError: Whatever is wrong with model, data or settings, before any training; or that training diverged.
         """
+
+    def load(self, checkpoint: Path) -> Any:
+        """A model that `run` has saved, in fp32 and in evaluation mode, by transformers' Auto class.
+
+        Args:
+            checkpoint: The folder `model` of a run.
+
+        Raises:
+            UserError: If such a task saves none.
+        """
+        import transformers
+
+        if not self.card:
+            raise UserError(f"task: {self.word} saves no model")
+        auto_class = getattr(transformers, self.card.auto_class)
+        return auto_class.from_pretrained(checkpoint, dtype="float32", use_safetensors=True, trust_remote_code=False)
+
+    def predict(self, experiment: Experiment, checkpoint: Path, models: Sequence[Any], args) -> Application:
+        """What `nutshell predict` does with new texts: the label of each, or a number.
+
+        Args:
+            experiment: Of the runs.
+            checkpoint: One of the folders that the models were loaded from, for its tokenizer.
+            models: From `load`, one for each seed; their answer is the mean.
+            args: TrainingArguments with the batch size and precision of the final pass.
+
+        Raises:
+            UserError: If such a task has no answer to that.
+        """
+        raise UserError(f"task: {self.word} predicts no labels; nutshell predict is for classifiers")
+
+    def score(self, experiment: Experiment, checkpoint: Path, models: Sequence[Any], args) -> Application:
+        """What `nutshell score` does with new texts: what each costs. Arguments and refusal are those of `predict`."""
+        raise UserError(f"task: {self.word} gives texts no probability; nutshell score is for language models")
 
 
 def register(task: Task) -> Task:

@@ -31,11 +31,7 @@ def stream(documents: Part, vocabulary: Vocabulary) -> numpy.ndarray:
             logger.info("tokenizing %s bytes (once; kept in %s)", f"{documents.size_bytes:,}", file.parent)
         pieces = [[vocabulary.end_of_text]]
         for first in range(0, len(documents), CHUNK):
-            texts = documents.documents[first : first + CHUNK]
-            encodings = vocabulary.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-            rows = [encoding.ids for encoding in encodings]
-            _check_does_not_end(rows, vocabulary)
-            _check_kept(texts, vocabulary.tokenizer.decode_batch(rows, skip_special_tokens=False))
+            rows = encode(documents.documents[first : first + CHUNK], vocabulary)
             pieces += [[*ids, vocabulary.end_of_text] for ids in rows]
         with file.open("wb") as sink:
             numpy.save(sink, numpy.concatenate([numpy.array(piece, dtype=numpy.int32) for piece in pieces]))
@@ -50,6 +46,19 @@ def _check_does_not_end(rows: Sequence[Sequence[int]], vocabulary: Vocabulary) -
             f"{vocabulary.describe_end()}: the text has that token, so that no document would end where it does; state "
             "an eos_token_id in config.json that is a token of its own"
         )
+
+
+def encode(texts: Sequence[str], vocabulary: Vocabulary) -> list[list[int]]:
+    """Each text's tokens.
+
+    Raises:
+        UserError: If the tokenizer does not keep a text, or a text has the token that ends one.
+    """
+    encodings = vocabulary.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    rows = [encoding.ids for encoding in encodings]
+    _check_does_not_end(rows, vocabulary)
+    _check_kept(texts, vocabulary.tokenizer.decode_batch(rows, skip_special_tokens=False))
+    return rows
 
 
 def _check_kept(texts: Sequence[str], decoded: Sequence[str]) -> None:
@@ -128,10 +137,10 @@ class Windows:
         Args:
             costs: (windows, predictions) of each window, padded at the right.
         """
-        spans = zip(costs, self.spans, strict=True)
-        return numpy.concatenate(
-            [row[end - start - 1 - scored : end - start - 1] for row, (start, end, scored) in spans]
-        )
+        ordered = numpy.empty(len(self.tokens) - 1, costs.dtype)
+        for row, (start, end, scored) in zip(costs, self.spans, strict=True):
+            ordered[end - scored - 1 : end - 1] = row[end - start - 1 - scored : end - start - 1]
+        return ordered
 
 
 def windows(tokens: numpy.ndarray, block_tokens: int, stride: int) -> Windows:
@@ -150,3 +159,24 @@ def windows(tokens: numpy.ndarray, block_tokens: int, stride: int) -> Windows:
             spans.append((start, end, end - scored))
             scored = end
     return Windows(tokens, spans)
+
+
+def windows_apart(rows: Sequence[Sequence[int]], end_of_text: int, block_tokens: int, stride: int) -> Windows:
+    """Windows of texts of which none has another one before it: the first window of each begins with an end of text.
+
+    Args:
+        rows: Each text's tokens.
+        end_of_text: Ends each text in the stream, and begins the first.
+        block_tokens, stride: As `windows` has them.
+
+    Returns:
+        The longest window first, so that little is padded.
+    """
+    tokens = numpy.array([end_of_text, *(token for ids in rows for token in (*ids, end_of_text))], dtype=numpy.int32)
+    spans, first = [], 0
+    for ids in rows:
+        last = first + len(ids) + 2
+        inside = windows(tokens[first:last], block_tokens, stride).spans
+        spans += [(first + start, first + end, scored) for start, end, scored in inside]
+        first = last - 1
+    return Windows(tokens, sorted(spans, key=lambda span: span[0] - span[1]))
