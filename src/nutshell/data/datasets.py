@@ -61,11 +61,12 @@ DATASETS = {
         for name, task in glue.TASKS.items()
     },
 }
+TEXT = "text"  # the user's own
 TEXTS = {
     "imdb": Text(IMDB),
     "wikitext2": Text(Origin("Salesforce/wikitext", "wikitext-2-raw-v1", "b08601e04326c79dfdd32d625aee71d232d685c3")),
     "sample_text": Text(),
-    "text": Text(),
+    TEXT: Text(),
 }
 
 
@@ -190,12 +191,19 @@ def problems(data: Mapping[str, Any], known: Mapping[str, Text]) -> Iterator[Pro
     if data.get("name") == TABLE:
         yield from _table_problems(data)
         return
-    entry = known.get(str(data.get("name")))
+    name = str(data.get("name"))
+    entry = known.get(name)
     if entry is None:
         return
+    if name == TEXT and not data.get("path"):
+        yield ("data",), "data.path is missing: a text file, or a folder of them"
+    if name == "sample_text" and data.get("path"):
+        yield ("data", "path"), f"data.path: sample_text is embedded; a text of your own is data.name: {TEXT}"
+    if name != TEXT and data.get("column"):
+        yield ("data", "column"), f"data.column: names the texts in a table of your own, which is data.name: {TEXT}"
     for key in ("repository", "texts", "label", "labels", "target"):
         if data.get(key) is not None:
-            yield ("data", key), f"data.{key}: {data['name']} has its own; a table of your own is data.name: {TABLE}"
+            yield ("data", key), f"data.{key}: {name} has its own; a table of your own is data.name: {TABLE}"
     if not data.get("revision"):
         return
     if data.get("path"):
@@ -204,8 +212,8 @@ def problems(data: Mapping[str, Any], known: Mapping[str, Text]) -> Iterator[Pro
             "data.revision is a commit on the Hub and data.path a folder: state one of them",
         )
     elif not entry.origin:
-        where = "is read from data.path" if data["name"] == "text" else "is embedded"
-        yield ("data", "revision"), f"data.revision: {data['name']} {where} and has no revision"
+        where = "is read from data.path" if name == TEXT else "is embedded"
+        yield ("data", "revision"), f"data.revision: {name} {where} and has no revision"
 
 
 def _table_problems(data: Mapping[str, Any]) -> Iterator[Problem]:

@@ -263,12 +263,6 @@ def _model_checks(model: Mapping[str, Any], training: Mapping[str, Any]) -> Iter
 def _text_checks(
     data: Mapping[str, Any], training: Mapping[str, Any], evaluation: Mapping[str, Any]
 ) -> Iterator[Problem]:
-    if data.get("name") == "text" and not data.get("path"):
-        yield ("data",), "data.path is missing: a text file, or a folder of them"
-    if data.get("name") == "sample_text" and data.get("path"):
-        yield ("data", "path"), "data.path: sample_text is embedded; a text of your own is data.name: text"
-    if data.get("column") and data.get("name") != "text":
-        yield ("data", "column"), "data.column: names the texts in a table of your own, which is data.name: text"
     stride, block = evaluation.get("stride"), data.get("block_tokens", 128)
     if isinstance(stride, int) and isinstance(block, int) and stride > block:
         path = ("evaluation", "stride")
