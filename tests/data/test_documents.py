@@ -255,7 +255,7 @@ def test_what_of_a_table_is_read_counts_for_the_digest(tmp_path):
 
 
 TABLES = {
-    "a table that is none": ("a.txt", [], "review", "a.txt: is no table by its name (.csv, .tsv,"),
+    "a table that is none": ("a.txt", [], "review", "a.txt: is no table by its name, which would end in .csv, .tsv,"),
     "no such column": ("a.csv", ["x"], "text", "a.csv: row 2: has columns label, review; expected text"),
     "a cell that is empty": ("a.jsonl", ["x", " "], "review", "a.jsonl: row 2: review is empty"),
     "a cell that is null": ("a.jsonl", ["x", None], "review", "a.jsonl: row 2: review is null, expected text"),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nutshell.data.readers.rows import MICROSOFT, READERS, REVIEW_LABELS, suffix
+from nutshell.data.readers.rows import ENDINGS, MICROSOFT, READERS, REVIEW_LABELS, check_table, suffix
 from nutshell.data.readers.sources import check_regular
 from nutshell.machine.errors import UserError
 from nutshell.machine.files import read_json, reading
@@ -31,19 +31,17 @@ def table(path: Path, names: Mapping[str, Sequence[str]] = PART_NAMES) -> dict[s
     Raises:
         UserError: If there is none of them; or as `labelled` does.
     """
-    endings = f"{', '.join(READERS)}, each also with .gz"
     if not path.is_dir():
         check_regular(path)
         if not path.exists():
             raise UserError(f"{path}: no such file or folder")
-        if suffix(path) not in READERS:
-            raise UserError(f"{path}: is no table by its name, which would end in {endings}")
+        check_table(path)
         return {"train": [path]}
     if parts := _parts(path, names):
         return parts
     known = ", ".join(name for words in names.values() for name in words)
     raise UserError(
-        f"{path}: holds no table; its files would be called {known} and end in {endings}; or name a file itself"
+        f"{path}: holds no table; its files would be called {known} and end in {ENDINGS}; or name a file itself"
     )
 
 

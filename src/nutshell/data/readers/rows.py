@@ -9,8 +9,9 @@ from nutshell.data.readers.columnar import arrow_table, parquet_table
 from nutshell.data.readers.json_rows import json_lines_table, json_table
 from nutshell.data.readers.separated import csv_table, lines_table, tsv_table
 from nutshell.data.readers.table import Table, kind, names, shown
+from nutshell.machine.errors import UserError
 
-__all__ = ["READERS", "Table", "kind", "lines", "names", "read", "read_stream", "shown"]
+__all__ = ["READERS", "Table", "check_table", "kind", "lines", "names", "read", "read_stream", "shown"]
 
 MICROSOFT = {"train": "msr_paraphrase_train.txt", "test": "msr_paraphrase_test.txt"}
 REVIEW_LABELS = ("neg", "pos")  # the folders of aclImdb, whose files hold one review each
@@ -22,11 +23,22 @@ READERS: dict[str, Callable[[sources.Source], Table]] = {
     ".parquet": parquet_table,
     ".arrow": arrow_table,
 }
+ENDINGS = f"{', '.join(READERS)}, each also with .gz"
 
 
 def suffix(file: Path) -> str:
     """The suffix that says how a file is read: that before .gz, if it is compressed."""
     return (file.with_suffix("") if file.suffix == ".gz" else file).suffix.lower()
+
+
+def check_table(file: Path) -> None:
+    """Passes the name of a file that `read` can read as a table.
+
+    Raises:
+        UserError: Saying in what such a name ends.
+    """
+    if suffix(file) not in READERS:
+        raise UserError(f"{file}: is no table by its name, which would end in {ENDINGS}")
 
 
 def read(
@@ -47,12 +59,13 @@ def read(
     Raises:
         UserError: With file and row, if it is no such table. Rows are read, and refused, one by one as they are taken.
     """
-    if file.suffix == ".txt" and file.name not in MICROSOFT.values():
+    if file.suffix == ".txt" and file.parent.name in REVIEW_LABELS:
         row = {"text": _review(file), "label": REVIEW_LABELS.index(file.parent.name)}
         return Table(f"{file}:", [*row], iter([(f"{file}:", row)]))
     source = sources.of_file(file)
-    if suffix(file) in (".tsv", ".txt"):
+    if suffix(file) == ".tsv" or file.name in MICROSOFT.values():
         return tsv_table(source, quotes_are_text, columns, torn)
+    check_table(file)
     return READERS[suffix(file)](source)
 
 
