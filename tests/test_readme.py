@@ -11,7 +11,7 @@ from nutshell.cli import arguments, main
 from nutshell.data import labelled
 from nutshell.experiment.load import load
 from nutshell.report import tables
-from nutshell.report.results.runs import NOT_THE_QUESTION
+from nutshell.report.results.runs import settings
 from nutshell.report.results.summary import read_summaries
 from nutshell.tasks.task import tasks
 from tests.conftest import ROOT
@@ -62,7 +62,7 @@ def test_stored_results_are_of_experiments_that_exist():
         experiment = load(ROOT / "experiments" / f"{summary.experiment}.yaml", [], tasks())
         assert summary.seeds and set(summary.seeds) <= set(experiment.seeds)  # those that were run are named
         before, now = (
-            {key: value for key, value in tree.items() if key not in {*NOT_THE_QUESTION, "seeds"} and value is not None}
+            {key: value for key, value in settings(tree) if key != "seeds" and value is not None}
             for tree in (summary.resolved, experiment.resolved())
         )
         assert before == now, summary.experiment
