@@ -161,6 +161,14 @@ def test_files_named_by_part_are_the_parts(tmp_path):
     assert texts(load(folder, trains=False)) == {"validation": ["c\n"], "test": ["d\n"]}
 
 
+def test_files_named_by_part_in_a_data_folder(tmp_path):
+    files(tmp_path / "data", train__txt="a\n", test__txt="d\n")
+    assert texts(load(tmp_path)) == {"train": ["a\n"], "test": ["d\n"]}
+    files(tmp_path / "data", dev__txt="b\n", valid__txt="c\n")
+    with pytest.raises(UserError, match=r"holds the validation part more than once: dev\.txt, valid\.txt"):
+        load(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["validation", "valid", "dev"])
 def test_names_of_the_validation_part(name, tmp_path):
     folder = files(tmp_path, train__txt=TEXT, **{f"{name}__txt": "c\n"})

@@ -97,7 +97,7 @@ def text(path: Path, suffixes: Collection[str] = TEXT_SUFFIXES) -> dict[str, lis
     files = sorted(file for file in path.rglob("*") if suffix(file) in suffixes and not file.is_dir())
     for file in files:
         check_regular(file)
-    named = {file: _part_of(file.relative_to(path).parts[0]) for file in files}
+    named = {file: _part_of(_top(path, file)) for file in files}
     if any(named.values()) and (stray := [file for file, part in named.items() if not part]):
         raise UserError(f"data.path: {path}: some files are named for a part, but {stray[0]} is not: move it away")
     parts: dict[str, list[Path]] = {}
@@ -210,10 +210,12 @@ def _check_text_part(path: Path, part: str, files: list[Path], named: bool) -> N
         stem, _ = _split(file)
         shard = SHARD.fullmatch(stem)
         groups.setdefault((file.parent, shard["name"] if shard else stem), []).append(file)
-    for (folder, _), group in groups.items():
-        if (named and folder == path and len(group) > 1) or any(SHARD.fullmatch(_split(file)[0]) for file in group):
+    for group in groups.values():
+        if (named and _top(path, group[0]) == group[0].name and len(group) > 1) or any(
+            SHARD.fullmatch(_split(file)[0]) for file in group
+        ):
             whole(part, group)
-    tops = {file.relative_to(path).parts[0]: file.parent != path for file in files}
+    tops = {_top(path, file): _top(path, file) != file.name for file in files}
     if named and len({(_word(top), is_folder) for top, is_folder in tops.items()}) > 1:
         raise UserError(f"{path}: holds the {part} part more than once: {', '.join(tops)}")
 
@@ -252,6 +254,12 @@ def _split(file: Path) -> tuple[str, str]:
 
 def _part_of(name: str) -> str | None:
     return next((part for part, names in PART_NAMES.items() if _word(name) in names), None)
+
+
+def _top(path: Path, file: Path) -> str:
+    """The first name below a folder, or below the `data/` that the Hub's data sets have, on the way to a file."""
+    first, *others = file.relative_to(path).parts
+    return others[0] if first == "data" and others else first
 
 
 def _word(name: str) -> str:
