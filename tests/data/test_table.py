@@ -4,11 +4,13 @@ import collections
 import csv
 import gzip
 import json
+from pathlib import Path
 
 import datasets as hugging_face
 import pyarrow
 import pyarrow.parquet
 import pytest
+from huggingface_hub import constants
 
 from nutshell.data import labelled
 from nutshell.data.datasets import LabelledData
@@ -244,14 +246,12 @@ def test_refusals(overrides, message, write, nutshell, tmp_path):
     assert code == 2 and message in err and "Traceback" not in err
 
 
-def test_a_table_on_the_hub_is_pinned_and_named(write, nutshell, tmp_path, result):
+def test_a_table_on_the_hub_is_pinned_and_named(write, nutshell, tmp_path, result, monkeypatch):
     """Through a cache that is filled already, as a first run leaves it; the card names the repository."""
-    from pathlib import Path
-
-    from huggingface_hub.constants import HF_HUB_CACHE
 
     revision = "abcdef0123" * 4
-    snapshot = Path(HF_HUB_CACHE) / "datasets--someone--reviews" / "snapshots" / revision / "data"
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    snapshot = Path(constants.HF_HUB_CACHE) / "datasets--someone--reviews" / "snapshots" / revision / "data"
     snapshot.mkdir(parents=True)
     pyarrow.parquet.write_table(
         pyarrow.table({"text": TEXTS, "label": WORDS}), snapshot / "train-00000-of-00001.parquet"
