@@ -53,7 +53,7 @@ def test_a_file_that_may_not_be_read_is_named(write, nutshell, monkeypatch):
     def load(*_, **__):
         raise PermissionError(13, "Permission denied", "/models/weights")
 
-    monkeypatch.setattr("nutshell.models.classifier.load", load)
+    monkeypatch.setattr("nutshell.models.classifiers.wrapper.load", load)
     code, _, err = nutshell("run", write(STEPS))
     assert code == 2 and "nutshell: /models/weights: cannot be used: Permission denied\n" in err
 

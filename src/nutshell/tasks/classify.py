@@ -187,7 +187,7 @@ class Classify(Task):
             else baselines.training_mean(metrics, train_labels, columns),
             notes=_notes(columns["predicted"], parts.labels),
             data=data_of(parts),
-            parameters=Parameters(all=model.num_parameters(), trained=model.num_parameters(only_trainable=True)),
+            parameters=Parameters(**wrapper.parameters(model)),
             evaluation=pass_of(result, len(part), sum(rows[parts.reported_name]["length"])),
             training=session.speed(trainer, len(parts.train), train_tokens),
             matrix=Matrix.of(columns["label"], columns["predicted"], parts.labels) if parts.labels else None,
@@ -228,7 +228,7 @@ def _measured(experiment: ClassifyExperiment, parts: Parts) -> tuple[Metric, ...
     known = {metric.name for metric in metrics}
     bands = {name for name, band in (experiment.reference or {}) if band and name not in ("part", "source")}
     best = {str(experiment.training.get("metric_for_best_model", "loss")).removeprefix("eval_")} - {"loss"}
-    if wrong := sorted((bands | best) - known & {*METRICS} - known):
+    if wrong := sorted((bands | best) & {*METRICS} - known):
         raise UserError(f"{wrong[0]} is no metric of {len(parts.labels)} labels, which are {', '.join(parts.labels)}")
     return metrics
 

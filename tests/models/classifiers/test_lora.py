@@ -49,6 +49,8 @@ def test_adapters_the_head_and_the_pooler_are_trained(name, load, checkpoints):
     expected = head + sum(weight.numel() for weight in adapters.values())
     assert sum(weight.numel() for weight in trained.values()) == expected
     assert model.num_parameters(only_trainable=True) == expected
+    size = plain.num_parameters() + sum(weight.numel() for weight in adapters.values())
+    assert wrapper.parameters(model) == {"all": size, "trained": expected}
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
 
 

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForSequenceClassification
 
 from nutshell.machine.errors import UserError
-from nutshell.models.classifiers import wrapper
+from nutshell.models.classifiers import encoders, wrapper
 from nutshell.models.classifiers.encoders import ENCODERS
 from tests.conftest import one_step
 from tests.models.classifiers.tiny import LABELS, block, pairs
@@ -157,6 +157,9 @@ def test_a_saved_classifier_keeps_its_head_and_labels_and_bears_the_stock_name(n
     again = load(tmp_path, seed=2)
     assert all(torch.equal(weight, again.state_dict()[key]) for key, weight in model.state_dict().items())
     assert again.config.id2label == dict(enumerate(LABELS))
+    saved = wrapper.load_saved(tmp_path)
+    assert all(torch.equal(weight, saved.state_dict()[key]) for key, weight in model.state_dict().items())
+    assert isinstance(saved, wrapper.Classifier) and saved.config.id2label == dict(enumerate(LABELS))
     config = json.loads((tmp_path / "config.json").read_text())
     stock = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert config["architectures"] == [type(stock).__name__]
@@ -169,7 +172,9 @@ def test_a_number_is_predicted_by_one_output(name, load, tmp_path):
     assert wrapper.last_layer(model).out_features == 1 and model.config.problem_type == "regression"
     model.save_pretrained(tmp_path)
     again = load(tmp_path, labels=(), seed=2)
-    assert torch.equal(wrapper.last_layer(again).weight, wrapper.last_layer(model).weight)
+    for other in (again, wrapper.load_saved(tmp_path)):
+        assert torch.equal(wrapper.last_layer(other).weight, wrapper.last_layer(model).weight)
+        assert other.config.problem_type == "regression"
     with pytest.raises(UserError, match="its head has 1 output, this data set has labels not_equivalent, equivalent;"):
         load(tmp_path)
 
@@ -238,12 +243,41 @@ def test_half_a_head(load, tmp_path):
         load(tmp_path)
 
 
-def test_the_heads_of_pre_training_are_passed_over(changed, load):
-    def pretrained(weights):
-        weights["cls.predictions.bias"] = torch.zeros(400)
-        weights["embeddings.position_ids"] = torch.zeros(1, 48)
+# As the published checkpoints have them.
+PRETRAINED = {
+    "bert": ["cls.predictions.bias", "cls.seq_relationship.weight", "bert.embeddings.position_ids"],
+    "distilbert": ["vocab_transform.weight", "vocab_layer_norm.bias", "vocab_projector.bias"],
+    "roberta": ["lm_head.dense.weight", "roberta.pooler.dense.weight", "roberta.embeddings.position_ids"],
+    "electra": ["discriminator_predictions.dense.weight", "generator_predictions.dense.bias", "generator_lm_head.bias"],
+    "albert": ["predictions.dense.weight", "sop_classifier.classifier.weight"],
+    "deberta-v2": [
+        "lm_predictions.lm_head.bias",
+        "mask_predictions.classifier.weight",
+        "deberta.embeddings.word_embeddings._weight",
+    ],
+    "mpnet": ["lm_head.decoder.weight", "mpnet.pooler.dense.bias", "mpnet.embeddings.position_ids"],
+    "modernbert": ["decoder.bias"],
+    "xlm-roberta": ["lm_head.bias", "roberta.pooler.dense.weight"],
+}
 
-    load(changed(weights=pretrained))
+
+@pytest.mark.parametrize("prefix", [True, False])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_the_heads_of_pre_training_are_passed_over(name, prefix, changed, load):
+    """And a base model's names may have the prefix of a model with a head, or not."""
+    before = load(name).base_model_prefix + "."
+
+    def pretrained(weights):
+        if prefix:
+            for key in [*weights]:
+                weights[before + key] = weights.pop(key)
+        for key in PRETRAINED[name]:
+            weights[key if prefix else key.removeprefix(before)] = torch.zeros(7)
+
+    model, expected = load(changed(name, weights=pretrained)), load(name)
+    assert all(torch.equal(weight, model.state_dict()[key]) for key, weight in expected.state_dict().items())
+    encoders.check(changed(name, weights=pretrained), block(), 8)
+    encoders.check_head(changed(name, weights=pretrained), LABELS, new_head=False)
 
 
 def test_the_old_names_of_a_norm_s_weights(changed, checkpoints, load):

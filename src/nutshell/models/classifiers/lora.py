@@ -50,7 +50,8 @@ def add(classifier: PreTrainedModel, model, trained: Path | None):
         target_modules=targets,
         modules_to_save=beyond + pooler,
     )
-    adapted = get_peft_model(classifier, settings)
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # peft asks transformers by an old name
+        adapted = get_peft_model(classifier, settings)
     if trained:
         adapted.load_adapter(str(trained), "default", is_trainable=True)
     return adapted

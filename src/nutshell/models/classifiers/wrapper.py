@@ -14,13 +14,14 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 
 from nutshell.machine.errors import UserError
 from nutshell.models.classifiers import encoders
+from nutshell.models.find import read_config
 
 # What a checkpoint may have beyond the encoder: the heads of pre-training and of other tasks, BERT's pooler in models
-# that do without, a buffer of old transformers.
+# that do without, a buffer of old transformers, what DeBERTa's pre-training added to its embeddings.
 _OTHER_HEADS = re.compile(
     r"^(cls|lm_head|predictions|sop_classifier|discriminator_predictions|generator_predictions|generator_lm_head"
     r"|lm_predictions|mask_predictions|vocab_transform|vocab_layer_norm|vocab_projector|decoder|head|qa_outputs)\."
-    r"|(^|\.)pooler\.|embeddings\.position_ids$"
+    r"|(^|\.)pooler\.|embeddings\.position_ids$|embeddings\.(word|position)_embeddings\._weight$"
 )
 
 
@@ -82,11 +83,8 @@ def load(checkpoint: Path, labels: Sequence[str], model, trained: Path | None = 
     Raises:
         UserError: If weights cannot be read, are missing, too many or do not fit.
     """
-    source = checkpoint if model.lora else trained or checkpoint
     new_head = model.new_head and not trained
-    encoders.check_head(source, labels, new_head)
-    classifier, report = _read(source, labels, model.dropout)
-    _check(source, classifier, report, labels, new_head)
+    classifier = _load(checkpoint if model.lora else trained or checkpoint, labels, model.dropout, new_head)
     if new_head:
         _draw(classifier)
     if model.lora:
@@ -95,6 +93,26 @@ def load(checkpoint: Path, labels: Sequence[str], model, trained: Path | None = 
         return lora.add(classifier, model, trained)
     freeze(classifier, model.trainable)
     return classifier
+
+
+def load_saved(folder: Path) -> PreTrainedModel:
+    """The classifier that a run has saved in its `model/`, with the labels that its config names.
+
+    Raises:
+        UserError: If weights cannot be read, are missing, too many or do not fit.
+    """
+    config = read_config(folder)
+    names = {} if config.get("problem_type") == "regression" else config["id2label"]
+    return _load(folder, [names[str(number)] for number in range(len(names))], None, False)
+
+
+def parameters(model) -> dict[str, int]:
+    """How many there are, and how many of them are trained. What peft keeps of the head as it was is not counted."""
+    weights = [weight for name, weight in model.named_parameters() if ".original_module." not in name]
+    return {
+        "all": sum(weight.numel() for weight in weights),
+        "trained": sum(weight.numel() for weight in weights if weight.requires_grad),
+    }
 
 
 def layers(model: PreTrainedModel) -> torch.nn.ModuleList:
@@ -111,6 +129,13 @@ def freeze(model: PreTrainedModel, trainable: str) -> None:
     for module in (*every[len(every) - last :], getattr(model.base_model, "pooler", None)):
         if module is not None:
             module.requires_grad_(True)
+
+
+def _load(checkpoint: Path, labels: Sequence[str], dropout: float | None, new_head: bool) -> PreTrainedModel:
+    encoders.check_head(checkpoint, labels, new_head)
+    classifier, report = _read(checkpoint, labels, dropout)
+    _check(checkpoint, classifier, report, labels, new_head)
+    return classifier
 
 
 def _read(checkpoint: Path, labels: Sequence[str], dropout: float | None) -> tuple[PreTrainedModel, dict[str, Any]]:
