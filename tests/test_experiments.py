@@ -10,6 +10,7 @@ from huggingface_hub import constants
 
 from nutshell.data import labelled
 from nutshell.data.datasets import LabelledData
+from nutshell.data.glue import TASKS
 from nutshell.experiment import load as loading
 from nutshell.models.architectures import model_classes
 from nutshell.tasks.task import tasks
@@ -56,6 +57,7 @@ GLUE = {
     "wnli": (("sentence1", "sentence2"), 2),
 }
 GLUE_ROWS = {"train": 24, "validation": 12, "test": 5}
+WHOLE = {"wnli": 71, "rte": 277}  # whose validation part is as long as GLUE's, so that they count for it
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +69,20 @@ def hub_cache(tmp_path_factory, tiny):
     glue = cache / "datasets--nyu-mll--glue/snapshots/bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
     for task, (texts, labels) in GLUE.items():
         (glue / task).mkdir(parents=True)
-        for part, rows in GLUE_ROWS.items():
+        sizes = GLUE_ROWS | ({"validation": WHOLE[task]} if task in WHOLE else {})
+        for part, rows in sizes.items():
             for split in ("_matched", "_mismatched") if task == "mnli" and part != "train" else ("",):
                 pyarrow.parquet.write_table(
                     glue_table(texts, labels, part, rows), glue / task / f"{part}{split}-00000-of-00001.parquet"
                 )
     return cache
+
+
+@pytest.fixture
+def hub(hub_cache, monkeypatch):
+    """That cache, and no way to the Hub itself."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub_cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
 
 def glue_table(texts, labels: int, part: str, rows: int) -> pyarrow.Table:
@@ -124,18 +134,30 @@ def smaller(experiment, tiny, causal) -> dict:
     return keys | {"training.max_steps": 2, batch: 2, "data.train_bytes": 4000}
 
 
+def check_submission(task, folder):
+    """The test part, whose labels are -1 on the Hub, is answered in the form that GLUE's server takes."""
+    assert sorted(file.name for file in folder.iterdir()) == sorted(task.submissions.values())
+    for file in folder.iterdir():
+        head, *lines = [line.split("\t") for line in file.read_text(encoding="utf-8").splitlines()]
+        assert head == ["index", "prediction"] and [index for index, _ in lines] == [*"01234"]
+        for _, answer in lines:
+            if task.labels:
+                assert answer in (task.labels if task.words else [*map(str, range(len(task.labels)))])
+            else:
+                assert re.fullmatch(r"[0-5]\.\d{3}", answer)
+
+
 def test_all_are_found():
     assert len(FILES) == 26
     assert len({load(file).place for file in FILES}) == 26
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
-def test_two_steps(file, tiny, causal, local_copies, nutshell, result, monkeypatch, request):
+def test_two_steps(file, tiny, causal, local_copies, nutshell, result, monkeypatch, request, tmp_path):
     experiment = load(file)
     changed = smaller(experiment, tiny, causal)
-    if file.parent.name == "glue":  # from the Hub, by name and revision
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(request.getfixturevalue("hub_cache")))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    if file.parent.name == "glue":
+        request.getfixturevalue("hub")
         del changed["model.name"], changed["model.revision"]
         assert nutshell("show", file)[0] == 0
     else:
@@ -151,8 +173,26 @@ def test_two_steps(file, tiny, causal, local_copies, nutshell, result, monkeypat
     reference = getattr(experiment, "reference", None)
     for name in reference.model_dump(exclude={"part", "source"}, exclude_none=True) if reference else ():
         assert name in out
+    if file.parent.name == "glue":
+        check_submission(
+            TASKS[file.stem], tmp_path / f"outputs/{experiment.place}/seed-{experiment.seeds[0]}/predictions"
+        )
+        assert (found["benchmark"] is not None) == (file.stem in WHOLE)
     for key in experiment.training.keys() - {"per_device_train_batch_size", "max_steps"}:
         assert found["experiment"]["training"][key] == experiment.training[key]
+
+
+def test_the_table_of_glue_from_runs(hub, tiny, nutshell, tmp_path):
+    for name in ("rte", "wnli", "qnli"):  # the last one's validation part is not as long as GLUE's
+        file = ROOT / f"experiments/glue/{name}.yaml"
+        changed = smaller(load(file), tiny, {})
+        del changed["model.name"], changed["model.revision"]
+        assert nutshell("run", file, *(f"{key}={value}" for key, value in changed.items()), "--seeds", 42)[0] == 0
+    code, out, err = nutshell("report", tmp_path / "outputs", "--format", "markdown")
+    assert code == 0, err
+    assert "GLUE, `google-bert/bert-base-cased`. Mean over 2 of the 9 tasks of GLUE, validation part: 0." in out
+    assert "It is no GLUE score, because CoLA, SST-2, MRPC, QQP, STS-B, MNLI and QNLI are missing." in out
+    assert [line.split(" | ")[0] for line in out.splitlines() if line.endswith("` |")] == ["| RTE", "| WNLI"]
 
 
 def test_the_small_models_are_one_comparison():

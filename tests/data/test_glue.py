@@ -8,6 +8,7 @@ import pytest
 from nutshell.data import glue, labelled
 from nutshell.data.datasets import LabelledData
 from nutshell.experiment.yaml_text import parse
+from nutshell.machine.errors import UserError
 from tests.conftest import ROOT
 
 EXPERIMENTS = ROOT / "experiments" / "glue"
@@ -244,3 +245,53 @@ def test_glue_s_own_files_are_read_as_they_are(name, tmp_path):
     expected = [n % classes if classes else n % 5 + 0.25 for n in range(12)]
     assert list(parts.train.labels) == expected and list(parts.reported.labels) == expected
     assert parts.reported_as == "validation" and len(parts.train.texts[0]) == len(glue.TASKS[name].texts)
+
+
+def test_mnli_s_two_validation_parts_are_told_apart(tmp_path):
+    head = "index\tpromptID\tpairID\tgenre\tsentence1_binary_parse\tsentence2_binary_parse\tsentence1_parse\tsentence2_parse"
+    head += "\tsentence1\tsentence2"
+    ends = {
+        "train": "\tlabel1\tgold_label",
+        "dev": "".join(f"\tlabel{n}" for n in range(1, 6)) + "\tgold_label",
+        "test": "",
+    }
+    words = glue.TASKS["mnli"].labels
+    for name in ("train", "dev_matched", "dev_mismatched", "test_matched", "test_mismatched"):
+        part = name.partition("_")[0]
+        lines = [head + ends[part]]
+        for n in range(6 if part == "train" else 3):
+            row = f'{n}\t1\t1n\tslate\t( a )\t( b )\t(ROOT a)\t(ROOT b)\tA "rule" of {name} {n}\tIt is {n}'
+            lines.append(row + f"\t{words[n % 3]}" * ends[part].count("\t"))
+        (tmp_path / f"{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    parts = labelled.load(LabelledData(name="mnli", path=str(tmp_path)))
+    assert parts.train.labels == [0, 1, 2, 0, 1, 2] and parts.reported.labels == [0, 1, 2, 0, 1, 2]
+    assert parts.reported.splits == ["matched"] * 3 + ["mismatched"] * 3
+    assert parts.reported.texts[3] == ('A "rule" of dev_mismatched 0', "It is 0")
+    assert parts.unlabelled.splits == ["matched"] * 3 + ["mismatched"] * 3
+
+
+def test_a_split_that_is_missing_is_named(tmp_path):
+    for name in ("train", "dev_matched"):
+        text = "sentence1\tsentence2\tgold_label\nIt is.\tIs it?\tneutral\nIt was.\tWas it?\tentailment\n"
+        (tmp_path / f"{name}.tsv").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"validation part .* lacks mismatched"):
+        labelled.load(LabelledData(name="mnli", path=str(tmp_path)))
+
+
+def test_qqp_s_torn_rows_are_left_out_and_counted_and_its_empty_questions_are_read(tmp_path):
+    own_files(tmp_path, "qqp")
+    train = tmp_path / "train.tsv"
+    torn = "\n".join(["90\t1\t2\tWho was it?", '"\tWas he a real figure?\t0', "91\t1\t2\tHow to make an app?\t\t0"])
+    train.write_text(train.read_text(encoding="utf-8") + torn + "\n", encoding="utf-8")
+    parts = labelled.load(LabelledData(name="qqp", path=str(tmp_path)))
+    assert len(parts.train) == 13 and parts.train.texts[-1] == ("How to make an app?", "")
+    assert parts.notes["torn rows left out"] == 2
+
+
+@pytest.mark.parametrize("name", ["rte", "sst2"])
+def test_torn_rows_of_another_task_are_refused(name, tmp_path):
+    own_files(tmp_path, name)
+    with (tmp_path / "train.tsv").open("a", encoding="utf-8") as file:
+        file.write("torn\n")
+    with pytest.raises(UserError, match=r"train.tsv: row 14: has 1 fields"):
+        labelled.load(LabelledData(name=name, path=str(tmp_path)))
