@@ -13,6 +13,7 @@ import nutshell as library
 from nutshell.bits import units
 from nutshell.cli import arguments
 from nutshell.data.text.windows import windows, windows_apart
+from nutshell.machine import interruption
 from nutshell.machine.errors import UserError
 from nutshell.machine.files import read_json, write_json
 from nutshell.runs.finished import choice, texts
@@ -318,3 +319,19 @@ def test_several_processes_are_refused(classifier, reviews, nutshell, monkeypatc
 
 def test_the_command_line_has_every_form():
     assert arguments.FORMATS == texts.FORMATS
+
+
+@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt, 130), (interruption.Terminated, 143)])
+def test_what_is_interrupted_leaves_nothing(stop, code, classifier, reviews, nutshell, monkeypatch, tmp_path):
+    def cut_short(*words):
+        yield next(every(*words))
+        raise stop
+
+    every = texts.chunks
+    monkeypatch.setattr(texts, "CHUNK", 5)
+    monkeypatch.setattr("nutshell.runs.finished.answers.chunks", cut_short)
+    words = ("predict", classifier, reviews / "test.jsonl")
+    for more in ([], ["--output", tmp_path / "out.csv"]):
+        ended, printed, errors = nutshell(*words, *more)
+        assert (ended, printed) == (code, "") and errors.splitlines()[-1].endswith("nothing was written")
+    assert not list(tmp_path.iterdir())
