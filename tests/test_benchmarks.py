@@ -132,7 +132,9 @@ def test_what_is_measured_where(monkeypatch):
     assert "losses" in throughput.chosen(None, True)
     assert throughput.sides("mrpc_train", False) == ("stock", "nutshell", "nutshell_fp32")
     assert throughput.sides("generation", False) == ("stock", "nutshell")
-    assert {*throughput.sides("mrpc_train", True)} == {"stock", *tables.SIDES}
+    assert {*throughput.sides("mrpc_train", True), "stock_bf16"} == {"stock", *tables.SIDES}
+    assert throughput.sides("predict", True) == ("stock", "stock_bf16", "nutshell")
+    assert throughput.sides("csv", False) == ("stock", "nutshell")
     assert throughput.sides("growth", True) == ("nutshell",)
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
     monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "EAGER")

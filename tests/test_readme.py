@@ -9,7 +9,8 @@ import pytest
 
 from nutshell.cli import arguments, main
 from nutshell.data import labelled
-from nutshell.experiment.load import load
+from nutshell.experiment import yaml_text
+from nutshell.experiment.load import dump, load
 from nutshell.report import tables
 from nutshell.report.results.runs import settings
 from nutshell.report.results.summary import read_summaries
@@ -127,3 +128,21 @@ def test_the_doors_are_the_rooms_own_words():
     for room, sentence in doors.items():
         text = (source / room / "__init__.py").read_text(encoding="utf-8")
         assert " ".join((ast.get_docstring(ast.parse(text)) or "").split("\n\n")[0].split()) == sentence, room
+
+
+def test_the_lines_of_python_run(tmp_path, monkeypatch, tiny, capsys):
+    """As they are written, in a folder where the experiment of that name takes two steps with a tiny model."""
+    (block,) = re.findall(r"^```python\n(.*?)^```", FRONT, re.M | re.S)
+    assert len(block.splitlines()) <= 10
+    name = re.search(r'"(experiments/\S+\.yaml)"', block)[1]
+    experiment = yaml_text.parse((ROOT / name).read_text(encoding="utf-8"))[0]
+    experiment["model"] = {"name": str(tiny)}
+    experiment["training"] |= {"max_steps": 2, "eval_strategy": "no"}
+    (tmp_path / name).parent.mkdir(parents=True)
+    dump(experiment, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(compile(block, "README.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert "predicted" in printed and "probability_positive" in printed
+    assert names["units"].groupby("seed").size().to_dict() == dict.fromkeys((1, 2), len(names["units"]) // 2)

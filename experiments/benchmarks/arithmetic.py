@@ -6,9 +6,12 @@ from typing import Any
 
 UNITS = {
     **dict.fromkeys(("mrpc_train", "mrpc_eval", "imdb_train_512", "growth", "accuracy"), "examples_per_second"),
+    "predict": "examples_per_second",
     **dict.fromkeys(("gpt2_train", "generation"), "tokens_per_second"),
+    "csv": "rows_per_second",
 }
-PAIRED = ("mrpc_train", "mrpc_eval", "imdb_train_512", "gpt2_train", "generation")  # stock and nutshell take turns
+# Stock and nutshell take turns.
+PAIRED = ("mrpc_train", "mrpc_eval", "imdb_train_512", "gpt2_train", "generation", "predict", "csv")
 WORKLOADS = ("matmul", *PAIRED, "growth", "losses", "fsdp")
 Batch = tuple[float, int, int, int]  # when it was collated, examples, tokens without padding, positions with it
 

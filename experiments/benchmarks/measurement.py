@@ -11,12 +11,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from arithmetic import Batch, figures, flop_per_token, generation_positions, padding_share, steady
-from datasets import Dataset
+from arithmetic import UNITS, Batch, figures, flop_per_token, generation_positions, padding_share, steady
+from datasets import Dataset, load_dataset
 from transformers import (
     AutoTokenizer,
     BertConfig,
@@ -25,9 +26,12 @@ from transformers import (
     GPT2LMHeadModel,
     Trainer,
     TrainingArguments,
+    pipeline,
     set_seed,
 )
 
+import nutshell as library
+from nutshell.data.readers import rows
 from nutshell.data.text import corpus, vocabularies
 from nutshell.experiment.blocks import Experiment
 from nutshell.experiment.load import load
@@ -161,6 +165,33 @@ def generate(task: dict[str, Any], folder: Path, watch: Watch) -> dict[str, Any]
     return {"evaluation": {"tokens": new_tokens, "seconds": time.time() - watch.began}}
 
 
+def predict(task: dict[str, Any], folder: Path, watch: Watch) -> dict[str, Any]:
+    """Seconds of new texts, tokenizing included and loading excluded: transformers' pipeline as it is, or in bf16; or
+    what `nutshell predict` calls."""
+    texts = [row["text"] for row in read_lines(Path(task["data"]))]
+    if task["side"] == "nutshell":
+        trained = library.load(task["run"])
+        answer, _ = trained.predict, trained.models
+    else:
+        kind = torch.bfloat16 if task["side"] == "stock_bf16" else torch.float32
+        classify = pipeline("text-classification", task["checkpoint"], dtype=kind, device=_device(), batch_size=32)
+        answer = partial(classify, truncation=True, max_length=128)
+    watch.began = time.time()
+    answer(texts)
+    seconds = time.time() - watch.began
+    return {"evaluation": {"seconds": seconds, "examples": len(texts)}}
+
+
+def read_table(task: dict[str, Any], folder: Path, watch: Watch) -> dict[str, Any]:
+    """Seconds of a CSV file: load_dataset with an empty cache, or nutshell's rows, one by one."""
+    watch.began = time.time()
+    if task["side"] == "nutshell":
+        count = sum(1 for _ in rows.read(Path(task["data"])).rows)
+    else:
+        count = load_dataset("csv", data_files=task["data"], cache_dir=str(folder))["train"].num_rows
+    return {"evaluation": {"seconds": time.time() - watch.began, "rows": count}}
+
+
 def stock_arguments(task: dict[str, Any], folder: Path) -> TrainingArguments:
     """Trainer's defaults, except that nothing is saved or reported, and that the optimizer's settings are the
     experiment's, so that accuracies compare."""
@@ -220,11 +251,16 @@ def measure(task: dict[str, Any]) -> dict[str, Any]:
     warming_seconds = warm_up()
     with tempfile.TemporaryDirectory(dir=task["work"]) as folder:
         stock = {"classify": classify, "language_model": language_model, "generate": generate}
-        run = stock[task["kind"]] if task["side"] == "stock" else nutshell
+        alike = {"predict": predict, "csv": read_table}  # for both sides
+        run = alike.get(task["kind"]) or (stock[task["kind"]] if task["side"] == "stock" else nutshell)
         record = run(task, Path(folder), watch)
     phase = task["phase"]
     if task["kind"] == "generate":
         rates = _generated(task, record[phase])
+    elif task["kind"] in alike:
+        rates = record[phase]
+        counted = UNITS[task["kind"]].removesuffix("_per_second")
+        rates[f"{counted}_per_second"] = rates[counted] / rates["seconds"]
     else:
         rates = figures(watch.batches[phase], record[phase]) | steady(watch.batches[phase])
         if phase == "training":

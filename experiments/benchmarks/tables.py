@@ -20,7 +20,12 @@ SPEED = (
     "peak memory, stock / nutshell",
     "MFU, stock / nutshell",
 )
-SIDES = {"nutshell": "bf16", "nutshell_fp32": "fp32", "nutshell_compiled": "bf16, compiled"}
+SIDES = {
+    "nutshell": "bf16",
+    "nutshell_fp32": "fp32",
+    "nutshell_compiled": "bf16, compiled",
+    "stock_bf16": "stock in bf16",
+}
 
 
 def stored(folder: Path) -> list[dict[str, Any]]:
@@ -74,7 +79,7 @@ def speed_rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
                     results["device"],
                     unit.removesuffix("_per_second") + " a second",
                     count(pair[0][unit]),
-                    f"{count(pair[1][unit])} ({SIDES[side]})",
+                    count(pair[1][unit]) + f" ({SIDES[side]})" * (name != "csv"),
                     "{median:.2f} ({lowest:.2f} to {highest:.2f})".format(**ratios[side]),
                     _both([one.get("padding_share") for one in pair], "{:.0%}".format),
                     _both(memory, _gibibytes),

@@ -5,9 +5,11 @@
 The stock recipe is Trainer's defaults in fp32 with every example padded to the maximum (a language model's too, each
 document cut or padded to the block), and `generate` one prompt at a time. nutshell's is its experiment file in bf16,
 as `accelerate launch --mixed_precision bf16` runs it; on an accelerator also in fp32, and compiled (on a CPU in fp32
-for MRPC alone). The two take turns, each in a process of its own, one at a time, so that a slow minute of the machine
-falls on both; a ratio is the median of the ratios of neighbours. Results are stored in `results/<processor>.json`; a
-run of some workloads replaces those alone.
+for MRPC alone). New texts go through transformers' pipeline in batches of 32, in fp32 and in bf16, and through what
+`nutshell predict` calls; a CSV file is read by datasets' load_dataset, without its cache, and by nutshell's reader. The
+sides take turns, each in a process of its own, one at a time, so that a slow minute of the machine falls on all; a
+ratio is the median of the ratios of neighbours. Results are stored in `results/<processor>.json`; a run of some
+workloads replaces those alone.
 """
 
 import argparse
@@ -35,16 +37,25 @@ from nutshell.machine.provenance import Clock
 
 HERE = Path(__file__).parent
 FSDP = EXPERIMENTS / "hardware" / "fsdp.yaml"
-PRECISIONS = {"stock": "no", "nutshell": "bf16", "nutshell_fp32": "no", "nutshell_compiled": "bf16"}
+PRECISIONS = {
+    "stock": "no",
+    "stock_bf16": "bf16",  # the pipeline of `predict` alone
+    "nutshell": "bf16",
+    "nutshell_fp32": "no",
+    "nutshell_compiled": "bf16",
+}
 # What `accelerate launch --dynamo_backend inductor --dynamo_use_dynamic` sets: unpadded batches differ in width.
 COMPILED = {"ACCELERATE_DYNAMO_BACKEND": "INDUCTOR", "ACCELERATE_DYNAMO_USE_DYNAMIC": "True"}
 
 
 def sides(workload: str, accelerator: bool) -> tuple[str, ...]:
     """Who is measured, in turn."""
+    if workload in ("predict", "csv"):
+        return ("stock", *("stock_bf16",) * (workload == "predict"), "nutshell")
     if workload in PAIRED:
         fp32 = ("nutshell_fp32",) * workload.startswith("mrpc")  # on a CPU hours would be spent on the others
-        return tuple(PRECISIONS) if accelerator else ("stock", "nutshell", *fp32)
+        on_gpu = tuple(side for side in PRECISIONS if side != "stock_bf16")
+        return on_gpu if accelerator else ("stock", "nutshell", *fp32)
     return {"losses": ("nutshell_fp32", "nutshell"), "accuracy": ("stock", "nutshell")}.get(workload, ("nutshell",))
 
 

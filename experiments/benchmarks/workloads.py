@@ -1,5 +1,6 @@
 """The workloads: which experiment with which overrides, on which data and models, in which sizes."""
 
+import csv
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import torch
 from nutshell.data import labelled
 from nutshell.data.datasets import LabelledData, TextData
 from nutshell.data.text import documents, vocabularies
-from nutshell.machine.files import write_lines
+from nutshell.machine.files import read_lines, write_lines
 from nutshell.models.find import minilm
 
 EXPERIMENTS = Path(__file__).parents[1]
@@ -34,6 +35,8 @@ SIZES: dict[str, dict[str, Any]] = {
         "growth": (1000, 2000, 4000, 8000),
         "steps": 200,  # of losses
         "width": 2048,  # of matmul
+        "reviews": 5000,  # of predict
+        "rows": 1_000_000,  # of csv
     }
 }
 SIZES["accelerator"] = SIZES["cpu"] | {
@@ -55,6 +58,8 @@ SIZES["quick"] = SIZES["cpu"] | {
     "growth": (8, 16),
     "steps": 2,
     "width": 128,
+    "reviews": 16,
+    "rows": 1000,
 }
 
 
@@ -81,6 +86,10 @@ class Workloads:
             return [self._generate(task | {"phase": "evaluation"})]
         if workload == "gpt2_train":
             return [self._language_model(task)]
+        if workload == "predict":
+            return [task | {"kind": "predict", "phase": "evaluation", **self._finished()}]
+        if workload == "csv":
+            return [task | {"kind": "csv", "phase": "evaluation", "data": str(self._table())}]
         if workload == "imdb_train_512":
             task |= {"max_tokens": 512}
             return [self._classify(task, "imdb.yaml", self._examples("imdb", self.size["imdb_examples"], 16))]
@@ -173,6 +182,32 @@ class Workloads:
             unseen = os.environ | {"CUDA_VISIBLE_DEVICES": ""}  # one step needs no GPU
             subprocess.run(run, env=unseen, check=True, stdout=subprocess.DEVNULL)
         return folder
+
+    def _finished(self) -> dict[str, str]:
+        """The folder of a finished classifier of reviews in bf16, after one step of training, and a file of new ones.
+        It reads the head of each, as the pipeline does."""
+        output, data = self.work / "outputs", self._examples("imdb", 16, self.size["reviews"])
+        folder = output / "finetune" / "imdb_minilm" / f"seed-{SEED}"
+        if not folder.exists():
+            task = {"seed": SEED, "epochs": 1, "steps": 1, "keep_losses": False}
+            about = self._classify(task, "imdb_minilm.yaml", self._examples("imdb", 16, 16))
+            words = [*about["overrides"], "data.truncate=head"]
+            run = [sys.executable, "-m", "nutshell", "run", about["file"], *words, "--output", output, "--no-track"]
+            half = os.environ | {"ACCELERATE_MIXED_PRECISION": "bf16"}
+            subprocess.run(run, env=half, check=True, stdout=subprocess.DEVNULL)
+        return {"run": str(folder), "checkpoint": str(folder / "model"), "data": str(data / "test.jsonl")}
+
+    def _table(self) -> Path:
+        """A CSV file of reviews, some in quotes, over and over again to so many rows."""
+        file, texts = self.work / "table.csv", read_lines(self._examples("imdb", 16, 16) / "test.jsonl")
+        if not file.exists():
+            with file.open("w", encoding="utf-8", newline="") as stream:
+                writer = csv.writer(stream)
+                writer.writerow(("id", "review", "sentiment"))
+                for number in range(self.size["rows"]):
+                    row = texts[number % len(texts)]
+                    writer.writerow((number, row["text"][:100], ("negative", "positive")[row["label"]]))
+        return file
 
     def _examples(self, name: str, train: int | None, test: int | None) -> Path:
         """A folder with `train` examples of a data set, drawn as `data.train_examples` draws them, and `test` of the
