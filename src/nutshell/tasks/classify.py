@@ -46,7 +46,7 @@ class Classifier(Checkpoint):
 
     trainable: Annotated[str, Field(pattern=r"^(all|head|last_[1-9][0-9]*)$")] = "all"
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None  # wherever there is some; None: the checkpoint's own
-    new_head: bool = False  # whether the layer with one row for each label is drawn again
+    new_head: bool | None = None  # whether the layer with one row for each label is drawn again
     lora: Lora | None = None
 
 
