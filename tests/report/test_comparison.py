@@ -16,6 +16,7 @@ from nutshell.tasks import classify, generate, language_model
 from tests.report.runs import complete, write
 
 RANDOM = numpy.random.default_rng(0)
+METRICS = tuple(classify.METRICS[name] for name in ("accuracy", "f1", "label_bits"))
 LABELS = RANDOM.integers(0, 2, 200)
 GOOD, POOR = (numpy.where(RANDOM.random(200) < share, LABELS, 1 - LABELS) for share in (0.9, 0.6))
 
@@ -24,7 +25,7 @@ def classifier(folder, seed: int, predicted, labels=LABELS, **more):
     """A complete run of a classifier that gave these answers; its folder."""
     nats = -numpy.log(numpy.where(predicted == labels, 0.9, 0.1))
     columns = {"label": labels, "predicted": predicted, "nats": nats}
-    return _complete(folder, seed, "classify", Units("examples", tuple(classify.METRICS.values()), columns), **more)
+    return _complete(folder, seed, "classify", Units("examples", METRICS, columns), **more)
 
 
 def language_model_run(folder, seed: int, nats, tokens: int = 10):
@@ -199,10 +200,9 @@ def test_what_cannot_be_compared(tmp_path, nutshell):
 
 def test_runs_of_two_definitions_of_a_metric_are_not_compared(tmp_path):
     """A figure of the same name that comes about in another way is another figure."""
-    metrics = tuple(classify.METRICS.values())
     columns = {"label": LABELS, "predicted": GOOD, "nats": numpy.ones(200)}
-    other = (replace(metrics[0], statistic=metrics[1].statistic), *metrics[1:])
-    _complete(tmp_path / "c/one", 13, "classify", Units("examples", metrics, columns))
+    other = (replace(METRICS[0], statistic=METRICS[1].statistic), *METRICS[1:])
+    _complete(tmp_path / "c/one", 13, "classify", Units("examples", METRICS, columns))
     _complete(tmp_path / "c/other", 13, "classify", Units("examples", other, columns))
     assert list(rows_of(every(tmp_path / "c/one", tmp_path / "c/other"))) == ["f1", "label_bits"]
 
