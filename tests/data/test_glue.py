@@ -288,6 +288,15 @@ def test_qqp_s_torn_rows_are_left_out_and_counted_and_its_empty_questions_are_re
     assert parts.notes["torn rows left out"] == 2
 
 
+def test_a_torn_row_of_the_test_part_is_refused(tmp_path):
+    """The server knows a row by its number: those after one that is left out would be answered with another's."""
+    own_files(tmp_path, "qqp")
+    with (tmp_path / "test.tsv").open("a", encoding="utf-8") as file:
+        file.write("12\tWho?\n")
+    with pytest.raises(UserError, match=r"test.tsv: row 14: has 2 fields, the header 3"):
+        labelled.load(LabelledData(name="qqp", path=str(tmp_path)))
+
+
 @pytest.mark.parametrize("name", ["rte", "sst2"])
 def test_torn_rows_of_another_task_are_refused(name, tmp_path):
     own_files(tmp_path, name)

@@ -168,8 +168,9 @@ class _Reader:
     def _table(self, name: str, file: Path) -> Table:
         layout = self.layout
         if layout.strict and suffix(file) == ".tsv":
-            header = () if name.startswith("test") else layout.header
-            table = read(file, True, header, self._tear if layout.flawed else None)
+            hidden = name.startswith("test")  # has a header; its rows are answered by number, so none is left out
+            header = () if hidden else layout.header
+            table = read(file, True, header, self._tear if layout.flawed and not hidden else None)
         else:
             table = read(file)
         if not {*table.columns} & {*layout.aliases}:
