@@ -222,7 +222,7 @@ class Workloads:
             reported = reported.take(rows if test or train is None else rows * self.size["evaluations"])
             folder.mkdir()
             for part, chosen in (("train", parts.train), ("test", reported)):
-                columns, examples = (*data.known.texts, "label"), zip(chosen.texts, chosen.labels, strict=True)
+                columns, examples = (*data.known.layout.texts, "label"), zip(chosen.texts, chosen.labels, strict=True)
                 lines = [dict(zip(columns, (*texts, label), strict=True)) for texts, label in examples]
                 write_lines(folder / f"{part}.jsonl", lines)
         return folder

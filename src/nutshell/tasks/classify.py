@@ -195,6 +195,11 @@ class Classify(Task):
             benchmark=_benchmark(experiment.data.known.benchmark, parts),
         )
 
+    def load(self, checkpoint: Path) -> Any:
+        from nutshell.models.classifiers import wrapper
+
+        return wrapper.load_saved(checkpoint).eval()
+
     def predict(self, experiment: ClassifyExperiment, checkpoint: Path, models: Sequence[Any], args) -> Application:
         from nutshell.runs.finished.prediction import predictor
 

@@ -204,7 +204,8 @@ class LanguageModel(Task):
         from nutshell.runs.finished.scoring import scorer
 
         vocabulary = vocabularies.of_checkpoint(checkpoint, read_config(checkpoint))
-        return scorer(models, args, vocabulary, experiment.data.block_tokens, experiment.stride)
+        data = experiment.data
+        return scorer(models, args, vocabulary, data.block_tokens, experiment.stride, data.column or "text")
 
 
 def _load(experiment: LanguageModelExperiment, weights: bool = True) -> corpora.Corpus:

@@ -6,9 +6,8 @@ from typing import Any
 
 import datasets
 import numpy
-from transformers import AutoTokenizer, DataCollatorWithPadding
 
-from nutshell.data import tokens
+from nutshell.data import tokenizers, tokens
 from nutshell.data.parts import Part
 from nutshell.runs.finished.application import Application
 from nutshell.runs.trainer.classifier import ClassifierTrainer, answers
@@ -25,11 +24,11 @@ def predictor(models: Sequence[Any], args, checkpoint: Path, data, columns: tupl
         data: The experiment's block, which says how a text is cut.
         columns: What the texts are called.
     """
-    collator = DataCollatorWithPadding(AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False))
+    collator = tokenizers.Collator(tokenizers.for_transformers(checkpoint, data.max_tokens, data.truncate))
     trainers = [ClassifierTrainer(model, args, data_collator=collator, metrics=()) for model in models]
     for trainer in trainers:
         trainer.compute_metrics = None  # there are no labels
-    config, tokenizer = models[0].config, tokens.load_tokenizer(checkpoint)[0]
+    config, tokenizer = models[0].config, tokenizers.load_tokenizer(checkpoint)[0]
     labels = [config.id2label[number] for number in range(config.num_labels)] if config.num_labels > 1 else []
 
     def answer(part: Part) -> dict[str, list]:

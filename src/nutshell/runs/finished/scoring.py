@@ -17,7 +17,9 @@ from nutshell.runs.trainer.language import LanguageModelTrainer
 SCORES = ("nats", "bits_per_byte", "tokens", "end_of_text_nats")
 
 
-def scorer(models: Sequence[Any], args, vocabulary: Vocabulary, block_tokens: int, stride: int) -> Application:
+def scorer(
+    models: Sequence[Any], args, vocabulary: Vocabulary, block_tokens: int, stride: int, column: str
+) -> Application:
     """What each text costs: nats of its tokens given that it begins after an end of text, and bits per UTF-8 byte, None
     of an empty text.
 
@@ -26,6 +28,7 @@ def scorer(models: Sequence[Any], args, vocabulary: Vocabulary, block_tokens: in
         args: TrainingArguments of the pass.
         vocabulary: The models' tokenizer.
         block_tokens, stride: Of the windows in which the experiment measures.
+        column: What the texts are called.
     """
     end = vocabulary.end_of_text
     trainers = [LanguageModelTrainer(model, args, padding=end, metrics=(), eval_bytes=None) for model in models]
@@ -40,4 +43,4 @@ def scorer(models: Sequence[Any], args, vocabulary: Vocabulary, block_tokens: in
         bits = [cost / math.log(2) / size if size else None for cost, size in zip(nats, sizes, strict=True)]
         return dict(zip(SCORES, (nats, bits, list(map(len, rows)), costs[ends].tolist()), strict=True))
 
-    return Application(("text",), SCORES, may_be_empty=True, answer=answer)
+    return Application((column,), SCORES, may_be_empty=True, answer=answer)

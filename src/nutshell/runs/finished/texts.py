@@ -9,7 +9,7 @@ from typing import Any
 from nutshell.data.parts import Part
 from nutshell.data.readers import rows as readers
 from nutshell.data.readers.files import TEXT_SUFFIXES
-from nutshell.data.readers.rows import Table
+from nutshell.data.readers.table import Table, text_of
 from nutshell.machine.errors import UserError
 from nutshell.runs.finished.application import Application
 
@@ -77,7 +77,7 @@ def chunks(table: Table, columns: Sequence[str], may_be_empty: bool) -> Iterator
         for place, row in group:
             if row.keys() != named:
                 raise UserError(f"{place} has columns {readers.names([*row])}; expected {readers.names(table.columns)}")
-        texts = [tuple(_text(place, name, row[name], may_be_empty) for name in columns) for place, row in group]
+        texts = [tuple(_text(place, row, name, may_be_empty) for name in columns) for place, row in group]
         yield Part(texts), [row for _, row in group]
 
 
@@ -93,18 +93,11 @@ def part(texts: Sequence[str | Sequence[str]], application: Application) -> Part
         if len(row) != len(application.columns):
             expected = ", ".join(application.columns)
             raise UserError(f"texts[{number}]: {len(row)} of them, but the model reads {expected}")
-        pairs = zip(application.columns, row, strict=True)
-        rows.append(tuple(_text(f"texts[{number}]:", *pair, application.may_be_empty) for pair in pairs))
+        named, place = dict(zip(application.columns, row, strict=True)), f"texts[{number}]:"
+        rows.append(tuple(_text(place, named, column, application.may_be_empty) for column in named))
     return Part(rows)
 
 
-def _text(place: str, column: str, value: Any, may_be_empty: bool) -> str:
-    if not isinstance(value, str):
-        raise UserError(f"{place} {column} is {readers.kind(value)}, expected text")
-    if not may_be_empty and not value.strip():
-        raise UserError(f"{place} {column} is empty")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"{place} {column} is not valid Unicode: {error.reason}") from None
-    return value
+def _text(place: str, row: dict[str, Any], column: str, may_be_empty: bool) -> str:
+    value = row.get(column)
+    return value if may_be_empty and isinstance(value, str) and not value.strip() else text_of(place, row, column)
