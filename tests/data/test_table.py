@@ -235,6 +235,7 @@ def test_numbers(tmp_path):
         (["data.labels=[a, a]"], "one of them is in it twice"),
         (["data.name=sample_reviews", "data.path=null"], "data.texts: sample_reviews has its own"),
         (["data.target=number", "loss={class_weights: balanced}"], "loss.class_weights: a number has no classes"),
+        (["data.target=number", "training.label_smoothing_factor=0.1"], "training.label_smoothing_factor: a number is"),
         (["loss={class_weights: [1, 2]}"], "loss.class_weights: 2 numbers for 3 classes"),
         (["training.metric_for_best_model=f1"], "f1 is no metric of 3 labels, which are bad, fair, good"),
         (["reference={f1: [0.1, 0.2], part: test, source: nobody}"], "f1 is no metric of 3 labels"),

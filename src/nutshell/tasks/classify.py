@@ -71,6 +71,9 @@ class Classify(Task):
         yield from encoders.problems(blocks["model"])
         if blocks["loss"].get("class_weights") and _is_number(blocks["data"]):
             yield ("loss", "class_weights"), "loss.class_weights: a number has no classes"
+        if blocks["training"].get("label_smoothing_factor") and _is_number(blocks["data"]):
+            path = ("training", "label_smoothing_factor")
+            yield path, "training.label_smoothing_factor: a number is no class, whose share could be smoothed"
 
     def metrics(self, blocks: Blocks) -> tuple[Metric, ...]:
         data = blocks["data"]
