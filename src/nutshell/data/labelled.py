@@ -31,7 +31,22 @@ def load(data: LabelledData, needs_validation: bool = False) -> Parts:
     Raises:
         UserError: With file and row, if anything is wrong with the files; or if the Hub cannot be reached.
     """
-    examples, folder, source = _read(data)
+    folder, source = find(data, "sample_pairs or sample_reviews")
+    groups = _groups(data, folder)
+    states = [(file, file.stat().st_mtime_ns, file.stat().st_size) for files in groups.values() for file in files]
+    key = repr((data, needs_validation, states))
+    if key not in _last:  # a check, the plan and each seed read the same
+        parts = _divided(data, read_examples(data.known.layout, groups), folder, source, needs_validation)
+        _last.clear()
+        _last[key] = parts
+    return _last[key]
+
+
+_last: dict[str, Parts] = {}
+
+
+def _divided(data: LabelledData, examples: Examples, folder: Path, source: str, needs_validation: bool) -> Parts:
+    """Examples as the parts that an experiment asks for."""
     if "train" not in examples.parts:
         raise UserError(f"{folder}: holds no training part of {data.name}; {_LAYOUTS}")
     train, validation, test = (examples.parts.get(name) for name in NAMES)
@@ -93,8 +108,8 @@ def read(data: LabelledData, embedded: str) -> tuple[dict[str, Part], str]:
         data: The block.
         embedded: What to take instead without a network, for the message.
     """
-    examples, _, source = _read(data, embedded)
-    return examples.parts, source
+    folder, source = find(data, embedded)
+    return read_examples(data.known.layout, _groups(data, folder)).parts, source
 
 
 def files(data: LabelledData) -> dict[str, list[Path]]:
@@ -111,21 +126,6 @@ _LAYOUTS = (
     "known layouts: <part>.tsv, .csv, .jsonl, .json or .parquet for the parts train, validation (dev) and test; "
     "msr_paraphrase_train.txt; aclImdb's train/pos and train/neg"
 )
-
-
-def _read(data: LabelledData, embedded: str = "sample_pairs or sample_reviews") -> tuple[Examples, Path, str]:
-    folder, source = find(data, embedded)
-    layout, groups = data.known.layout, _groups(data, folder)
-    states = [(file, file.stat().st_mtime_ns, file.stat().st_size) for files in groups.values() for file in files]
-    key = repr((layout, groups, states))
-    if key not in _last:  # a check, each seed and the report read the same
-        examples = read_examples(layout, groups)
-        _last.clear()
-        _last[key] = examples
-    return _last[key], folder, source
-
-
-_last: dict[str, Examples] = {}
 
 
 def _groups(data: LabelledData, folder: Path) -> dict[str, list[Path]]:
