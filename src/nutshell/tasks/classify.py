@@ -91,14 +91,12 @@ class Classify(Task):
         }
 
     def check(self, experiment: ClassifyExperiment, weights: bool = False) -> None:
-        parts = _load(experiment)
-        _find(experiment, parts, weights)
-        _weights(experiment, parts)
+        checkpoint, parts = _find(experiment, weights), _load(experiment)
+        _check_labels(experiment, checkpoint, parts)
 
     def plan(self, experiment: ClassifyExperiment) -> list[str]:
         training = plans.settings(experiment)
-        parts = _load(experiment)
-        checkpoint = _find(experiment, parts, weights=False)
+        checkpoint, parts = _find(experiment, weights=False), _load(experiment)
         epochs, steps = plans.steps(len(parts.train), training, "examples")
         train, exact = tokens.count(parts.train, experiment.data, checkpoint)
         reported, also_exact = tokens.count(parts.reported, experiment.data, checkpoint)
@@ -122,8 +120,8 @@ class Classify(Task):
 
         session = Session(resume, args, experiment.early_stopping)
         progress.stage(f"reading {experiment.data.name}")
-        parts = _load(experiment)
-        checkpoint, metrics = _find(experiment, parts), _measured(experiment, parts)
+        checkpoint, parts = _find(experiment), _load(experiment)
+        metrics = _check_labels(experiment, checkpoint, parts)
         progress.stage("tokenizing")
         tokenizer = tokenizers.for_transformers(checkpoint, experiment.data.max_tokens, experiment.data.truncate)
 
@@ -245,15 +243,20 @@ def _load(experiment: ClassifyExperiment) -> Parts:
     return labelled.load(experiment.data, needs_validation=plans.evaluates(plans.settings(experiment)))
 
 
-def _find(experiment: ClassifyExperiment, parts: Parts, weights: bool = True) -> Path:
-    """The checkpoint, if the experiment can be run with it."""
+def _find(experiment: ClassifyExperiment, weights: bool = True) -> Path:
+    """The checkpoint, if it can read the experiment's texts."""
     model, data = experiment.model, experiment.data
     folder = find(model.name, model.revision, encoders.ENCODERS, weights)
     encoders.check(folder, model, data.max_tokens)
-    encoders.check_head(folder, parts.labels, model.new_head)
     tokenizers.check(folder, len(data.known.layout.texts))
-    _measured(experiment, parts)
     return folder
+
+
+def _check_labels(experiment: ClassifyExperiment, checkpoint: Path, parts: Parts) -> tuple[Metric, ...]:
+    """The metrics, if the checkpoint's head and the experiment fit the labels that were read."""
+    encoders.check_head(checkpoint, parts.labels, experiment.model.new_head)
+    _weights(experiment, parts)
+    return _measured(experiment, parts)
 
 
 def _weights(experiment: ClassifyExperiment, parts: Parts) -> list[float] | None:

@@ -45,7 +45,7 @@ def test_every_saved_model_in_a_fresh_process(kind, checkpoints, write, nutshell
         assert code == 0, errors
         folder = tmp_path / "outputs" / kind / name / "seed-13"
         recorded[name] = numpy.array(units.read(folder).columns["probabilities"])
-        requests.append(json.dumps([str(folder / "model"), rows, data.known.labels]))
+        requests.append(json.dumps([str(folder / "model"), rows, data.known.layout.labels]))
     command = [sys.executable, "-c", PIPELINE]
     done = subprocess.run(command, input="\n".join(requests), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
