@@ -147,3 +147,8 @@ def test_special_tokens_that_only_the_class_names(folders, tmp_path):
     (folder / "tokenizer_config.json").write_text('{"model_max_length": 512}')
     tokenizer = tokenizers.for_transformers(folder, 48, "head")
     assert (tokenizer.pad_token, tokenizer.cls_token, len(tokenizer)) == ("<pad>", "<s>", 400)
+
+
+def test_settings_that_transformers_cannot_read(changed):
+    with pytest.raises(UserError, match="transformers cannot load its tokenizer"):
+        tokenizers.for_transformers(changed("bert", tokenizer_class=3), 48, "head")

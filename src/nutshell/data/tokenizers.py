@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 
 from nutshell.machine.errors import UserError, plural
-from nutshell.machine.files import read_json
+from nutshell.machine.files import first_line, read_json
 from nutshell.models.classifiers import encoders
 from nutshell.models.find import read_config
 
@@ -129,13 +129,16 @@ def for_transformers(checkpoint: Path, max_tokens: int, truncate: str):
         A PreTrainedTokenizerFast.
 
     Raises:
-        UserError: If it has no padding token, or another than the model takes for one.
+        UserError: If transformers cannot load it, or it has no padding token, or another than the model takes for one.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     config = encoders.complete(read_config(checkpoint))
     tokenizer, _ = load_tokenizer(checkpoint)
-    names = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False).special_tokens_map
+    try:
+        names = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False).special_tokens_map
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+        raise UserError(f"{checkpoint}: transformers cannot load its tokenizer: {first_line(error)}") from None
     special = {
         name: token
         for name, token in names.items()

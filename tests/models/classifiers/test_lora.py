@@ -186,6 +186,7 @@ def test_a_run_that_was_cut_short_resumes_to_the_last_bit(best, write, nutshell,
         assert json.loads((seed_folder / "metrics.json").read_text())["metrics"] == figures
 
 
+@pytest.mark.slow
 def test_peft_is_imported_only_where_it_is_asked_for():
     code = "import sys, nutshell.models.classifiers.wrapper; assert 'peft' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

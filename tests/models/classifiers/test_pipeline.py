@@ -31,7 +31,7 @@ DATA = {
 }
 
 
-@pytest.mark.parametrize("kind", DATA)
+@pytest.mark.parametrize("kind", ["pairs", pytest.param("texts", marks=pytest.mark.slow)])
 def test_every_saved_model_in_a_fresh_process(kind, checkpoints, write, nutshell, small, tmp_path):
     """Both sides of a pair, and texts that are cut, against the run's own record."""
     words = DATA[kind]
