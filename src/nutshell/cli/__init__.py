@@ -1,1 +1,1 @@
-"""The front door: the commands `nutshell run`, `show`, `report` and `compare`."""
+"""The front door: the commands `nutshell run`, `show`, `report`, `compare`, `predict` and `score`."""
