@@ -60,5 +60,5 @@ results: .venv/.installed  ## write the tables of every README from the stored r
 	$(BIN)/python -m nutshell.report.tables experiments/results
 	$(BIN)/python experiments/benchmarks/tables.py
 
-bench: .venv/.installed  ## measure speed next to the stock recipe's, into experiments/benchmarks/results/: 50 minutes on two idle cores
+bench: .venv/.installed  ## measure speed next to the stock recipe's, into experiments/benchmarks/results/: 70 minutes on two idle cores
 	$(BIN)/python experiments/benchmarks/throughput.py

@@ -185,13 +185,13 @@ class Workloads:
 
     def _finished(self) -> dict[str, str]:
         """The folder of a finished classifier of reviews in bf16, after one step of training, and a file of new ones.
-        It reads the head of each, as the pipeline does."""
+        It reads the head of each, up to 512 tokens, as the pipeline does."""
         output, data = self.work / "outputs", self._examples("imdb", 16, self.size["reviews"])
         folder = output / "finetune" / "imdb_minilm" / f"seed-{SEED}"
         if not folder.exists():
             task = {"seed": SEED, "epochs": 1, "steps": 1, "keep_losses": False}
             about = self._classify(task, "imdb_minilm.yaml", self._examples("imdb", 16, 16))
-            words = [*about["overrides"], "data.truncate=head"]
+            words = [*about["overrides"], "data.truncate=head", "data.max_tokens=512"]
             run = [sys.executable, "-m", "nutshell", "run", about["file"], *words, "--output", output, "--no-track"]
             half = os.environ | {"ACCELERATE_MIXED_PRECISION": "bf16"}
             subprocess.run(run, env=half, check=True, stdout=subprocess.DEVNULL)
