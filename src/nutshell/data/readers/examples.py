@@ -10,7 +10,7 @@ from typing import Any
 
 from nutshell.data.parts import Part
 from nutshell.data.readers.rows import read, suffix
-from nutshell.data.readers.table import Table, kind, names, shown
+from nutshell.data.readers.table import Table, kind, names, shown, text_of
 from nutshell.machine.errors import UserError
 
 HIDDEN = "-1"  # the label of an example whose true one is not published
@@ -123,7 +123,7 @@ class _Reader:
                 if row.keys() != {*columns}:
                     other, first = names([*row]), names(columns)
                     raise UserError(f"{place} has columns {other}; the first row has {first}")
-                texts.append(tuple(self._text(place, column, row[column]) for column in layout.texts))
+                texts.append(tuple(text_of(place, row, column, layout.flawed) for column in layout.texts))
                 label = None if unlabelled else self._label(place, row[layout.label], name == "train")
                 hidden = hidden or (place if label is None else None)
                 labels.append(label)
@@ -201,17 +201,6 @@ class _Reader:
             hint = f"; did you mean {meant[0]}?" if meant else ""
             raise UserError(f"{table.place} has no column {absent}, but {names(table.columns)}{hint}")
         return bool(missing)
-
-    def _text(self, place: str, column: str, value: Any) -> str:
-        if not isinstance(value, str):
-            raise UserError(f"{place} {column} is {kind(value)}, expected text")
-        if not value.strip() and not self.layout.flawed:
-            raise UserError(f"{place} {column} is empty")
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise UserError(f"{place} {column} is not valid Unicode: {error.reason}") from None
-        return value
 
     def _label(self, place: str, value: Any, trains: bool) -> int | float | None:
         """A label's number; None where it says that the true one is not published."""

@@ -57,18 +57,18 @@ def check_columns_differ(place: str, columns: list[str]) -> None:
         raise UserError(f"{place} has column {names(twice)} twice")
 
 
-def text_of(place: str, row: dict[str, Any], column: str) -> str:
+def text_of(place: str, row: dict[str, Any], column: str, may_be_empty: bool = False) -> str:
     """The text that a row has in a column.
 
     Raises:
-        UserError: Naming the place, if there is none, or a value that is no text, or one that is empty.
+        UserError: Naming the place, if there is none, or a value that is no text, or an empty one that may not be.
     """
     if column not in row:
         raise UserError(f"{place} has columns {names([*row])}; expected {column}")
     value = row[column]
     if not isinstance(value, str):
         raise UserError(f"{place} {column} is {kind(value)}, expected text")
-    if not value.strip():
+    if not may_be_empty and not value.strip():
         raise UserError(f"{place} {column} is empty")
     try:
         value.encode()

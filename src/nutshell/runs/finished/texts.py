@@ -77,7 +77,7 @@ def chunks(table: Table, columns: Sequence[str], may_be_empty: bool) -> Iterator
         for place, row in group:
             if row.keys() != named:
                 raise UserError(f"{place} has columns {readers.names([*row])}; expected {readers.names(table.columns)}")
-        texts = [tuple(_text(place, row, name, may_be_empty) for name in columns) for place, row in group]
+        texts = [tuple(text_of(place, row, name, may_be_empty) for name in columns) for place, row in group]
         yield Part(texts), [row for _, row in group]
 
 
@@ -94,10 +94,5 @@ def part(texts: Sequence[str | Sequence[str]], application: Application) -> Part
             expected = ", ".join(application.columns)
             raise UserError(f"texts[{number}]: {len(row)} of them, but the model reads {expected}")
         named, place = dict(zip(application.columns, row, strict=True)), f"texts[{number}]:"
-        rows.append(tuple(_text(place, named, column, application.may_be_empty) for column in named))
+        rows.append(tuple(text_of(place, named, column, application.may_be_empty) for column in named))
     return Part(rows)
-
-
-def _text(place: str, row: dict[str, Any], column: str, may_be_empty: bool) -> str:
-    value = row.get(column)
-    return value if may_be_empty and isinstance(value, str) and not value.strip() else text_of(place, row, column)
