@@ -1,6 +1,7 @@
 """Low-rank adapters: what is trained, the laws, what is saved, and that a run resumes to the last bit."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -176,14 +177,26 @@ def test_a_run_that_was_cut_short_resumes_to_the_last_bit(best, write, nutshell,
                 part.unlink()
         for checkpoint in seed_folder.glob("checkpoint-*"):
             if int(checkpoint.name.removeprefix("checkpoint-")) > last:
-                import shutil
-
                 shutil.rmtree(checkpoint)
         code, _, errors = nutshell("run", file, "keep_checkpoints=true")
         assert code == 0 and f"resumes from checkpoint-{last}" in errors
         again = load_file(seed_folder / "model/model.safetensors")
         assert all(torch.equal(weight, again[key]) for key, weight in weights.items())
         assert json.loads((seed_folder / "metrics.json").read_text())["metrics"] == figures
+
+
+def test_a_finished_run_with_a_new_head_is_measured_again(write, nutshell, checkpoints, seed_folder, tmp_path):
+    """On a checkpoint whose head tells other labels apart: the adapter holds the new one."""
+    wrapper.load(checkpoints["bert"], ["red", "green", "blue"], block()).save_pretrained(tmp_path / "other")
+    for file in checkpoints["bert"].glob("tokenizer*"):
+        shutil.copy(file, tmp_path / "other")
+    file = write(YAML.replace("TINY", f"{tmp_path / 'other'}, new_head: true"))
+    assert nutshell("run", file, "keep_checkpoints=true")[0] == 0
+    odds = units.read(seed_folder).columns["probabilities"]
+    (seed_folder / "metrics.json").unlink()
+    code, _, errors = nutshell("run", file, "keep_checkpoints=true")
+    assert code == 0 and "resumes from checkpoint-12" in errors, errors
+    assert numpy.array_equal(units.read(seed_folder).columns["probabilities"], odds)
 
 
 @pytest.mark.slow

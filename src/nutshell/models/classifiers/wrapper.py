@@ -83,8 +83,9 @@ def load(checkpoint: Path, labels: Sequence[str], model, trained: Path | None = 
     Raises:
         UserError: If weights cannot be read, are missing, too many or do not fit.
     """
-    new_head = model.new_head and not trained
-    classifier = _load(checkpoint if model.lora else trained or checkpoint, labels, model.dropout, new_head)
+    source = trained if trained and not model.lora else checkpoint  # adapters are on what they were trained on
+    new_head = model.new_head and source == checkpoint
+    classifier = _load(source, labels, model.dropout, new_head)
     if new_head:
         _draw(classifier)
     if model.lora:
