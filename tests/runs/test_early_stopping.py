@@ -126,9 +126,11 @@ def test_a_metric_that_is_never_defined_chooses_nothing(write, nutshell, monkeyp
 
 def test_show_says_that_fewer_steps_may_be_run(write, nutshell):
     _, out, _ = nutshell("show", write(STOPPED))
-    assert "# stopping: earlier, once 2 evaluations in a row did not improve label_bits by more than 1000\n" in out
+    line = "# stopping: earlier, once 2 evaluations in a row did not improve label_bits by more than 1000\n"
+    assert out.count("# stopping:") == out.count(line) == 1
     _, out, _ = nutshell("show", write(MODELLED.replace(LIMITS, "early_stopping: {patience: 1}\n")))
-    assert "# stopping: earlier, once 1 evaluation in a row did not improve loss\n" in out
+    line = "# stopping: earlier, once 1 evaluation in a row did not improve loss\n"
+    assert out.count("# stopping:") == out.count(line) == 1
     assert "# stopping:" not in nutshell("show", write(SMALL_YAML))[1]
 
 

@@ -187,7 +187,6 @@ def _run(experiments: list[tuple[Any, Any]], arguments: argparse.Namespace) -> N
 
 def _show(experiments: list[tuple[Any, Any]], arguments: argparse.Namespace) -> None:
     from nutshell.report import terminal
-    from nutshell.runs.plan import early_stopping
 
     awaiting = _awaiting(experiments, arguments)
 
@@ -195,7 +194,7 @@ def _show(experiments: list[tuple[Any, Any]], arguments: argparse.Namespace) -> 
         if experiment.place in awaiting:
             return [f"model:    {experiment.model.name} is what an earlier of these experiments leaves behind"]
         task.check(experiment)
-        return [*task.plan(experiment), *early_stopping(experiment)]
+        return task.plan(experiment)
 
     for (_, experiment), plan in zip(experiments, _for_each(experiments, lines), strict=True):
         terminal.print_experiment(experiment, arguments.output, plan)
