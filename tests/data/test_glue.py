@@ -9,7 +9,7 @@ from nutshell.data import glue, labelled
 from nutshell.data.datasets import LabelledData
 from nutshell.experiment.yaml_text import parse
 from nutshell.machine.errors import UserError
-from tests.conftest import ROOT
+from tests.conftest import PAIRS_YAML, ROOT
 
 EXPERIMENTS = ROOT / "experiments" / "glue"
 # Published for one run of bert-base-cased by the README of transformers' text classification examples: in fp32 and in
@@ -270,11 +270,34 @@ def test_mnli_s_two_validation_parts_are_told_apart(tmp_path):
     assert parts.unlabelled.splits == ["matched"] * 3 + ["mismatched"] * 3
 
 
+HALF = "sentence1\tsentence2\tgold_label\nIt is.\tIs it?\tneutral\nIt was.\tWas it?\tentailment\n"
+
+
 def test_a_split_that_is_missing_is_named(tmp_path):
     for name in ("train", "dev_matched"):
-        text = "sentence1\tsentence2\tgold_label\nIt is.\tIs it?\tneutral\nIt was.\tWas it?\tentailment\n"
-        (tmp_path / f"{name}.tsv").write_text(text, encoding="utf-8")
+        (tmp_path / f"{name}.tsv").write_text(HALF, encoding="utf-8")
     with pytest.raises(UserError, match=r"validation part .* lacks mismatched"):
+        labelled.load(LabelledData(name="mnli", path=str(tmp_path)))
+
+
+def test_one_half_of_the_test_part_without_labels_is_refused(tmp_path):
+    for name in ("train", "dev_matched", "dev_mismatched", "test_matched"):
+        (tmp_path / f"{name}.tsv").write_text(HALF, encoding="utf-8")
+    (tmp_path / "test_mismatched.tsv").write_text("sentence1\tsentence2\nIt is.\tIs it?\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"the test part .* has labels, but not those of mismatched"):
+        labelled.load(LabelledData(name="mnli", path=str(tmp_path)))
+
+
+def test_no_part_that_is_measured_in_halves_is_held_out(tmp_path, write, nutshell):
+    for name in ("train", "dev_matched", "dev_mismatched"):
+        (tmp_path / f"{name}.tsv").write_text(HALF, encoding="utf-8")
+    text = PAIRS_YAML.replace("name: sample_pairs", f"name: mnli, path: {tmp_path}")
+    for key in ("validation_examples", "test_examples"):
+        code, _, err = nutshell("run", write(text), f"data.{key}=1")
+        assert code == 2 and f"data.{key}: mnli is measured on matched and mismatched" in err
+    (tmp_path / "dev_matched.tsv").unlink()
+    (tmp_path / "dev_mismatched.tsv").rename(tmp_path / "dev.tsv")
+    with pytest.raises(UserError, match=r"would be called validation_matched and validation_mismatched, or dev_\.\.\."):
         labelled.load(LabelledData(name="mnli", path=str(tmp_path)))
 
 

@@ -204,6 +204,10 @@ def problems(data: Mapping[str, Any], known: Mapping[str, Text]) -> Iterator[Pro
     for key in ("repository", "texts", "label", "labels", "target"):
         if data.get(key) is not None:
             yield ("data", key), f"data.{key}: {name} has its own; a table of your own is data.name: {TABLE}"
+    for key in ("validation_examples", "test_examples"):
+        if data.get(key) is not None and isinstance(entry, Dataset) and (splits := entry.layout.splits):
+            halves = " and ".join(splits)
+            yield ("data", key), f"data.{key}: {name} is measured on {halves}; its training part has neither"
     if not data.get("revision"):
         return
     if data.get("path"):

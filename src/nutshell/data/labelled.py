@@ -72,10 +72,13 @@ def _divided(data: LabelledData, examples: Examples, folder: Path, source: str, 
         train = train.take(sorted(rest[: data.train_examples]))
     reported_as = "test" if examples.parts.get("test") or data.test_examples else "validation"
     if validation is None and (test is None or needs_validation):
+        splits = data.known.layout.splits
+        instead = "hold some training examples out with data.validation_examples"
+        if splits:  # which no held-out example is in
+            instead = f"its files would be called {' and '.join(f'validation_{split}' for split in splits)}, or dev_..."
         raise UserError(
             f"{folder}: {data.name} has no {'validation' if test else 'validation and no test'} part with labels; "
-            "hold some training examples out with data.validation_examples"
-            + (", or set training.eval_strategy: no" if test else "")
+            f"{instead}{', or set training.eval_strategy: no' if test else ''}"
         )
     reported = test or validation
     if len(reported) < 2:

@@ -90,7 +90,10 @@ def read_examples(layout: Layout, groups: Mapping[str, Sequence[Path]]) -> Examp
         splits = [split for split, (texts, _) in members.items() for _ in texts] if {*members} - {""} else None
         if not members:
             continue
-        if any(number is not None for number in numbers):
+        if None in numbers and {*numbers} != {None}:
+            hidden = next(split for split, (_, own) in members.items() if None in own)
+            raise UserError(f"the {name} part of this data set has labels, but not those of {hidden}")
+        if None not in numbers:
             parts[name] = Part(texts, [order[number] for number in numbers] if order else numbers, splits)
         elif name == "test":
             unlabelled = Part(texts, None, splits)
