@@ -170,6 +170,61 @@ def test_faults(columns, more, message, tmp_path):
         load(write_csv(tmp_path / "own.csv", columns), **more)
 
 
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_a_number_that_is_not_whole_is_no_class_unless_it_is_stated(form, tmp_path):
+    file, values = tmp_path / f"own.{form}", [0.5, 1, 1.5, 2] * 3
+    if form == "csv":
+        write_csv(file, {"text": TEXTS, "label": values})
+    else:
+        rows = [{"text": text, "label": value} for text, value in zip(TEXTS, values, strict=True)]
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    first = "row 2" if form == "csv" else "row 1"
+    with pytest.raises(UserError, match=rf"{first}: label is 0.5, no class; .* state data.target: number"):
+        load(file)
+    assert load(file, labels=[0.5, 1, 1.5, 2]).labels == ("0.5", "1", "1.5", "2")
+    with pytest.raises(
+        UserError, match=r'label is "?1"?, expected one of 0.5, 1.5, 2.5'
+    ):  # it does not mean the second
+        load(file, labels=[0.5, 1.5, 2.5])
+
+
+def test_a_label_that_is_no_unicode(tmp_path):
+    rows = [{"text": text, "label": f"{word}\ud800"} for text, word in zip(TEXTS, WORDS, strict=True)]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match=r"row 1: label is not valid Unicode"):
+        load(tmp_path / "own.jsonl")
+
+
+def test_only_columns_that_are_named_are_in_every_row(tmp_path):
+    rows = [{"text": text, "label": word} for text, word in zip(TEXTS, WORDS, strict=True)]
+    rows[3]["note"] = "of one row"
+
+    def write(name: str, *lines: dict):
+        (tmp_path / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    write("train-0-of-2.jsonl", *rows[:6])
+    write("train-1-of-2.jsonl", *({"id": number, **row} for number, row in enumerate(rows[6:])))
+    assert len(load(tmp_path).train) == 9
+    for name, lines, place in (
+        (
+            "dev",
+            [rows[0], {"text": "Without a label."}],
+            r"dev.jsonl: row 2: has columns text; the first row has text, l",
+        ),
+        ("test", [{"text": "Without a label."}, rows[0]], r"test.jsonl: row 2: has columns text, label; the first row"),
+    ):
+        write(f"{name}.jsonl", *lines)
+        with pytest.raises(UserError, match=place):
+            load(tmp_path)
+        (tmp_path / f"{name}.jsonl").unlink()
+
+
+def test_a_folder_without_a_training_part(tmp_path):
+    write_csv(tmp_path / "test.csv", {"text": TEXTS, "label": WORDS})
+    with pytest.raises(UserError, match=r"holds no training part of table"):
+        load(tmp_path)
+
+
 def test_a_label_that_training_lacks_is_named_with_its_row(tmp_path):
     write_csv(tmp_path / "train.csv", {"text": TEXTS, "label": WORDS})
     write_csv(tmp_path / "dev.csv", {"text": TEXTS[:3], "label": ["good", "bad", "awful"]})

@@ -33,6 +33,8 @@ def load(data: LabelledData, needs_validation: bool = False) -> Parts:
     """
     folder, source = find(data, "sample_pairs or sample_reviews")
     groups = _groups(data, folder)
+    if "train" not in groups:  # before the other parts' labels are looked up in it
+        raise UserError(f"{folder}: holds no training part of {data.name}; {_LAYOUTS}")
     states = [(file, file.stat().st_mtime_ns, file.stat().st_size) for files in groups.values() for file in files]
     key = repr((data, needs_validation, states))
     if key not in _last:  # a check, the plan and each seed read the same
@@ -47,8 +49,6 @@ _last: dict[str, Parts] = {}
 
 def _divided(data: LabelledData, examples: Examples, folder: Path, source: str, needs_validation: bool) -> Parts:
     """Examples as the parts that an experiment asks for."""
-    if "train" not in examples.parts:
-        raise UserError(f"{folder}: holds no training part of {data.name}; {_LAYOUTS}")
     train, validation, test = (examples.parts.get(name) for name in NAMES)
     if data.test_examples and (test or examples.unlabelled):
         raise UserError(f"data.test_examples: {folder} has a test part of its own; leave it out")

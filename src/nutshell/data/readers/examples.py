@@ -3,7 +3,7 @@
 import difflib
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,11 +104,11 @@ class _Reader:
     """Reads parts, and learns from the first one which labels there are, unless the layout states them."""
 
     def __init__(self, layout: Layout):
-        self.layout = layout
+        self.layout, self.named = layout, {*layout.texts, layout.label}
         self.numbers = {label: number for number, label in enumerate(layout.labels or ())}
         self.first: dict[str, str] = {}  # where each label of the training part was met first
         self.torn, self.rows, self.minus_one = 0, 0, False  # whether a training example's number is -1
-        self.positions = not any(WHOLE.fullmatch(label) for label in self.numbers)  # whether 0 may mean labels[0]
+        self.positions = not any(_is_number(label) for label in self.numbers)  # whether 0 may mean labels[0]
 
     def part(self, name: str, group: Sequence[Path]) -> tuple[list[tuple[str, ...]], list[int | float | None]]:
         """Texts and labels of one part; labels None where all of them are hidden."""
@@ -118,12 +118,13 @@ class _Reader:
             if not table.columns:  # an empty file
                 continue
             columns = columns or table.columns
-            if {*table.columns} != {*columns}:
+            if self._read(table.columns) != self._read(columns):
                 other, first = names(table.columns), names(columns)
                 raise UserError(f"{table.place} has columns {other}; {group[0].name} has {first}")
             unlabelled = self._check_columns(table, may_lack_labels=name.startswith("test"))
+            alike = self._read(columns)
             for place, row in table.rows:
-                if row.keys() != {*columns}:
+                if self._read(row) != alike:
                     other, first = names([*row]), names(columns)
                     raise UserError(f"{place} has columns {other}; the first row has {first}")
                 texts.append(tuple(text_of(place, row, column, layout.flawed) for column in layout.texts))
@@ -158,6 +159,11 @@ class _Reader:
             raise UserError(f"{column} has {len(words):,} different labels in {self.rows:,} training examples; {hint}")
         alike: dict[str, str] = {}
         for word in words:
+            if _is_number(word) and not float(word).is_integer():
+                raise UserError(
+                    f"{self.first[word]} {self.layout.label} is {word}, no class; if it is a number to be predicted, "
+                    "state data.target: number; if it is one, state all of them in data.labels"
+                )
             other = alike.setdefault(" ".join(word.split()).casefold(), word)
             if other != word:
                 raise UserError(
@@ -186,6 +192,10 @@ class _Reader:
 
         return Table(table.place, renamed, rows())
 
+    def _read(self, columns: Iterable[str]) -> set[str]:
+        """Those that every row of a part has, or none: all; of a user's own table the ones that are read."""
+        return {*columns} if self.layout.strict else self.named.intersection(columns)
+
     def _tear(self) -> None:
         self.torn += 1
 
@@ -211,14 +221,11 @@ class _Reader:
             return self._number(place, value, trains)
         word, column = label_word(value), self.layout.label
         if self.layout.labels is None and (not isinstance(word, str) or not word):
-            if isinstance(value, float) and math.isfinite(value):
-                reason = f"{value}, no class; if it is a number to be predicted, state data.target: number"
-            else:
-                reason = "empty" if word == "" else f"{kind(value)}, expected a label"
-            raise UserError(f"{place} {column} is {reason}")
+            raise UserError(f"{place} {column} is {'empty' if word == '' else f'{kind(value)}, expected a label'}")
         if trains and self.layout.labels is None:
             if word not in self.numbers:
                 self.first[word] = place
+                text_of(place, {column: word}, column)  # which names it in files
             return self.numbers.setdefault(word, len(self.numbers))
         if isinstance(word, str):
             if word in self.numbers:
@@ -254,8 +261,8 @@ class _Reader:
 
 
 def label_word(value: Any) -> Any:
-    """A label as text: true and false in small letters, a whole number without sign, zeros or point; anything else that
-    is no text as it is."""
+    """A label as text: true and false in small letters, a whole number without sign, zeros or point, another number as
+    Python writes it; anything else that is no text as it is."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
@@ -265,7 +272,7 @@ def label_word(value: Any) -> Any:
         return str(int(word.split(".")[0])) if WHOLE.fullmatch(word) else word
     if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
         return str(int(value))
-    return value
+    return str(value) if isinstance(value, float) and math.isfinite(value) else value
 
 
 def _is_number(word: str) -> bool:
