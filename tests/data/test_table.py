@@ -158,6 +158,7 @@ def test_a_test_part_without_labels_is_kept_apart(tmp_path):
         ({"text": [*TEXTS[:11], " "], "label": WORDS}, {}, "row 13: text is empty"),
         ({"text": TEXTS, "label": WORDS}, {"target": "number"}, 'row 2: label is "good", expected a number'),
         ({"text": TEXTS, "label": ["nan"] * 12}, {"target": "number"}, 'row 2: label is "nan", expected a number'),
+        ({"text": TEXTS, "label": ["1_0"] * 12}, {"target": "number"}, 'row 2: label is "1_0", expected a number'),
         (
             {"text": TEXTS * 4, "label": [number + 0.5 for number in range(48)]},
             {},
@@ -223,6 +224,19 @@ def test_a_folder_without_a_training_part(tmp_path):
     write_csv(tmp_path / "test.csv", {"text": TEXTS, "label": WORDS})
     with pytest.raises(UserError, match=r"holds no training part of table"):
         load(tmp_path)
+
+
+def test_a_class_without_a_training_example_is_named(tmp_path, caplog):
+    """Stated, but nowhere; or all of it is held out."""
+    file = write_csv(tmp_path / "own.csv", {"text": TEXTS, "label": [1, 2] * 6})
+    load(file, labels=["bad", "fair", "good"])
+    assert [record.message for record in caplog.records] == ["table: no training example has the label bad"]
+    caplog.clear()
+    load(write_csv(file, {"text": TEXTS, "label": ["rare"] + ["b"] * 11}), validation_examples=11)
+    assert len(caplog.records) == 1 and "no training example has the label" in caplog.text
+    caplog.clear()
+    load(write_csv(file, {"text": TEXTS, "label": WORDS}))
+    assert not caplog.records
 
 
 def test_a_label_that_training_lacks_is_named_with_its_row(tmp_path):

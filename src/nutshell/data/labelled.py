@@ -83,6 +83,9 @@ def _divided(data: LabelledData, examples: Examples, folder: Path, source: str, 
     reported = test or validation
     if len(reported) < 2:
         raise UserError(f"{folder}: the {reported_as} part has {len(reported)} example, too few for an interval")
+    trained = {*train.labels}
+    if untrained := [label for number, label in enumerate(examples.labels) if number not in trained]:
+        logger.warning("%s: no training example has the label %s", data.name, ", ".join(untrained))
     train_texts = set(train.texts)
     shared = sum(text in train_texts for text in reported.texts)
     if shared:

@@ -249,7 +249,8 @@ class _Reader:
 
     def _number(self, place: str, value: Any, trains: bool) -> float | None:
         try:
-            number = math.nan if isinstance(value, bool) or value is None else float(value)
+            # Python would read 1_000 as a number, and true as 1.
+            number = math.nan if isinstance(value, bool) or "_" in str(value) else float(value)
         except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number):
