@@ -155,6 +155,12 @@ def test_forms(form, write, classifier, nutshell, monkeypatch, tmp_path):
         ("a.csv", "", "is empty"),
         ("a.dat", "good", "its suffix does not say how to read it; name --format"),
         ("a.jsonl", '{"text": "good"}\n{"text": "fine", "more": 1}\n', "row 2: has columns text, more; expected text"),
+        (
+            "a.jsonl",
+            '{"text": "good", "by": "me"}\n{"text": "fine", "by": "\\ud800"}\n',
+            "row 2: a column is not valid",
+        ),
+        ("a.jsonl", '{"text": "good", "\\ud800": "me"}\n', "row 1: a column is not valid Unicode"),
         (None, "", "no such file"),
     ],
 )

@@ -55,12 +55,14 @@ def write(application: Application, table: Table, columns: Sequence[str], output
     names = list(dict.fromkeys([*table.columns, *application.adds]))
     with _sink(output) as stream:
         text = io.TextIOWrapper(stream, "utf-8", newline="")
-        put = _json_lines(text) if suffix in JSON_LINES else _separated(text, names, SEPARATORS.get(suffix, ","))
+        with _unicode(table.place):
+            put = _json_lines(text) if suffix in JSON_LINES else _separated(text, names, SEPARATORS.get(suffix, ","))
         count = 0
         for part, rows in chunks(table, columns, application.may_be_empty):
             answers = application.answer(part)
-            for row, *values in zip(rows, *answers.values(), strict=True):
-                put(row | dict(zip(answers, values, strict=True)))
+            for (place, row), *values in zip(rows, *answers.values(), strict=True):
+                with _unicode(place):
+                    put(row | dict(zip(answers, values, strict=True)))
             count += len(part)
             seconds = time.monotonic() - start
             speed = f"{count / seconds:,.0f} texts/s"
@@ -69,6 +71,15 @@ def write(application: Application, table: Table, columns: Sequence[str], output
             raise UserError(f"{table.place} holds no row")
         text.flush()
         text.detach()
+
+
+@contextlib.contextmanager
+def _unicode(place: str) -> Iterator[None]:
+    """Names a row that is written in part of its columns with what no file can hold."""
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        raise UserError(f"{place} a column is not valid Unicode: {error.reason}") from None
 
 
 @contextlib.contextmanager

@@ -66,8 +66,10 @@ def columns_of(table: Table, application: Application, stated: Sequence[str] = (
     return expected
 
 
-def chunks(table: Table, columns: Sequence[str], may_be_empty: bool) -> Iterator[tuple[Part, list[dict[str, Any]]]]:
-    """The texts of at most CHUNK rows at a time, and those rows.
+def chunks(
+    table: Table, columns: Sequence[str], may_be_empty: bool
+) -> Iterator[tuple[Part, list[tuple[str, dict[str, Any]]]]]:
+    """The texts of at most CHUNK rows at a time, and those rows with their places.
 
     Raises:
         UserError: With its place, at a row that lacks a text or a column.
@@ -78,7 +80,7 @@ def chunks(table: Table, columns: Sequence[str], may_be_empty: bool) -> Iterator
             if row.keys() != named:
                 raise UserError(f"{place} has columns {readers.names([*row])}; expected {readers.names(table.columns)}")
         texts = [tuple(text_of(place, row, name, may_be_empty) for name in columns) for place, row in group]
-        yield Part(texts), [row for _, row in group]
+        yield Part(texts), group
 
 
 def part(texts: Sequence[str | Sequence[str]], application: Application) -> Part:
