@@ -299,6 +299,12 @@ def test_numbers(tmp_path):
         (["data.texts=null"], "data.texts is missing"),
         (["data.label=text"], "data.label: text is one of data.texts"),
         (["data.repository=a/b"], "data.revision is missing: the commit of data.repository"),
+        (
+            ["data.repository=a/b", "data.revision=" + "a" * 40, "data.path=/a.csv"],
+            "data.path: /a.csv leads out of data.repository",
+        ),
+        (["data.repository=a/b", "data.path=data/../../a.csv"], "leads out of data.repository, in which it is a file"),
+        (["data.path=" + 300 * "a"], "aaa: no such file or folder (data.path names it)"),
         (["data.revision=" + "a" * 40], "data.revision is a commit of data.repository, which is not stated"),
         (["data.target=number", "data.labels=[a, b]"], "data.labels: a number has none"),
         (["data.labels=[a, a]"], "one of them is in it twice"),

@@ -4,7 +4,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
@@ -107,7 +107,8 @@ class Registered(Data):
     @property
     def local_folder(self) -> Path | None:
         """The folder that a local copy is in; None without one, or where it is no folder."""
-        return self.local[0] if self.local and self.local[0].is_dir() else None
+        # Before 3.14 Path's own raises for a name that is too long.
+        return self.local[0] if self.local and os.path.isdir(self.local[0]) else None
 
 
 class LabelledData(Registered):
@@ -160,7 +161,7 @@ class LabelledData(Registered):
     def local_folder(self) -> Path | None:
         if self.name != TABLE:
             return super().local_folder
-        return self.local[0] if self.local and self.local[0].exists() else None
+        return self.local[0] if self.local and os.path.exists(self.local[0]) else None
 
     @property
     def example_tokens(self) -> int:
@@ -229,8 +230,12 @@ def _table_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
             )
         if data.get("revision"):
             yield ("data", "revision"), "data.revision is a commit of data.repository, which is not stated"
-    elif not data.get("revision"):
-        yield ("data",), "data.revision is missing: the commit of data.repository, 40 hexadecimal digits"
+    else:
+        if not data.get("revision"):
+            yield ("data",), "data.revision is missing: the commit of data.repository, 40 hexadecimal digits"
+        path = PurePosixPath(str(data.get("path", "")))
+        if path.is_absolute() or ".." in path.parts:  # what is read there would be said to come from the Hub
+            yield ("data", "path"), f"data.path: {path} leads out of data.repository, in which it is a file or folder"
     for key, meaning in (("texts", "the column with text, or two for pairs"), ("label", "the column with the label")):
         if not data.get(key):
             yield ("data",), f"data.{key} is missing: {meaning}"
@@ -256,8 +261,9 @@ def find(data: Registered, embedded: str) -> tuple[Path, str]:
             raise UserError("data.revision names a commit on the Hub, but NUTSHELL_DATA names a local copy: unset one")
         if data.local_folder:
             return folder, "local copy"
-        reason = "not a folder" if folder.exists() else "a link to nothing" if folder.is_symlink() else ""
-        raise UserError(f"{folder}: {f'is {reason}' if reason else 'no such folder'} ({key} names it)")
+        reason = "not a folder" if os.path.exists(folder) else "a link to nothing" if os.path.islink(folder) else ""
+        missing = "no such file or folder" if data.name == TABLE else "no such folder"
+        raise UserError(f"{folder}: {f'is {reason}' if reason else missing} ({key} names it)")
     if not data.from_hub:
         return Path(__file__).parent / data.known.embedded, "embedded in nutshell"
     origin, beside = data.from_hub, f" or put it in $NUTSHELL_DATA/{data.name}" * bool(data.pinned)

@@ -1,6 +1,7 @@
 """Where a checkpoint is, and what is refused before any of it is loaded. Imports no torch."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from importlib.metadata import PackageNotFoundError, distribution
@@ -80,7 +81,7 @@ def files(name: str | None, revision: str | None) -> dict[str, list[Path]]:
 def local(name: str, embedded: str) -> Path:
     """A checkpoint's folder, an earlier run's, or that of its only seed."""
     folder = Path(name).expanduser()
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # before 3.14 Path.is_dir raises for a name that is too long
         raise UserError(
             f"model.name: {name} is no folder here (in {Path.cwd()}); if it is an earlier run's, run that first; if it "
             f"is a name on the Hub, add model.revision, the commit it is pinned to{embedded}"

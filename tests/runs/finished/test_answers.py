@@ -191,6 +191,12 @@ def with_validation(folder, values: dict[int, float | None], part: str = "test")
         write_json(file, content)
 
 
+def test_names_that_are_too_long_for_a_disk(classifier, reviews, nutshell):
+    for words in ((classifier, 300 * "a"), (300 * "a", reviews / "test.jsonl")):
+        code, _, errors = nutshell("predict", *words)
+        assert code == 2 and "aaa: no such f" in errors and "Traceback" not in errors
+
+
 def test_which_seed(classifier, tmp_path, caplog):
     import shutil
 

@@ -90,7 +90,7 @@ def find(folders: Sequence[Path]) -> list[Run]:
     """
     runs: dict[Path, Run] = {}
     for folder in folders:
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise UserError(f"{folder}: no such folder")
         seeds = list(_seeds(folder))
         if not seeds:

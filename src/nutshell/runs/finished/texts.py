@@ -1,5 +1,6 @@
 """New texts: from a file or standard input, row by row, each with all of its columns."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -32,7 +33,7 @@ def read(name: str, form: str | None = None) -> Table:
         form = form or LINES
         return readers.lines(sys.stdin.buffer) if form == LINES else readers.read_stream(sys.stdin.buffer, f".{form}")
     file = Path(name)
-    if not file.exists():
+    if not os.path.exists(file):  # before 3.14 Path.exists raises for a name that is too long
         raise UserError(f"{file}: no such file")
     suffix = readers.suffix(file).lower()
     form = form or (LINES if suffix in TEXT_SUFFIXES else suffix.removeprefix("."))
