@@ -104,6 +104,8 @@ def test_load_a_language_model(write, tmp_path):
     assert scores["tokens"] == [10, 6] and min(scores["nats"]) > 0
     with pytest.raises(library.UserError, match=r"texts\[0\]: text is a number, expected text"):
         loaded.score([5])
+    with pytest.raises(library.UserError, match="expected a list of texts, not a text"):
+        loaded.score("It rained.")
 
 
 def test_load_what_is_none(write, tmp_path):

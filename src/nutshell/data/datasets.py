@@ -203,7 +203,7 @@ def problems(data: Mapping[str, Any], known: Mapping[str, Text]) -> Iterator[Pro
     if name != TEXT and data.get("column"):
         yield ("data", "column"), f"data.column: names the texts in a table of your own, which is data.name: {TEXT}"
     for key in ("repository", "texts", "label", "labels", "target"):
-        if data.get(key) is not None:
+        if data.get(key) is not None and isinstance(entry, Dataset):  # of a text they are unknown keys
             yield ("data", key), f"data.{key}: {name} has its own; a table of your own is data.name: {TABLE}"
     for key in ("validation_examples", "test_examples"):
         if data.get(key) is not None and isinstance(entry, Dataset) and (splits := entry.layout.splits):

@@ -88,8 +88,11 @@ def part(texts: Sequence[str | Sequence[str]], application: Application) -> Part
     """Texts that a program has, as `chunks` gives them.
 
     Raises:
-        UserError: With its place in the list, at one that is no text, or not as many as the model reads.
+        UserError: With its place in the list, at one that is no text, or not as many as the model reads; or if it is no
+            list, but a text, whose characters would each be answered.
     """
+    if isinstance(texts, str):
+        raise UserError("texts: expected a list of texts, not a text")
     rows = []
     for number, text in enumerate(texts):
         row = (text,) if isinstance(text, str) else tuple(text) if isinstance(text, list | tuple) else (text,)
