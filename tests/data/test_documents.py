@@ -294,6 +294,8 @@ def test_a_folder_of_tables_without_a_column(tmp_path):
 def test_a_column_of_another_data_set(write, nutshell):
     code, _, err = nutshell("show", write(TEXT_YAML), "data={name: sample_text, column: text}")
     assert code == 2 and "data.column: names the texts in a table of your own" in err
+    code, _, err = nutshell("show", write(TEXT_YAML), "data.repository=a/b")
+    assert code == 2 and "unknown key in data: 'repository' is not known" in err and "has its own" not in err
 
 
 def test_compressed_text(tmp_path):
