@@ -170,3 +170,10 @@ def test_metrics_by_kind():
     assert [metric.name for metric in OF_NUMBERS] == ["pearson", "spearman", "squared_error"]
     better = {metric.name: metric.higher_is_better for metric in (*of_classes(2), *OF_NUMBERS)}
     assert [name for name in better if not better[name]] == ["label_bits", "calibration_error", "squared_error"]
+
+
+def test_matthews_of_right_answers_is_not_above_one():
+    """Whose quotient is 1 + 2e-16 for some counts."""
+    for length in range(3, 60):
+        label = numpy.arange(length) % 3
+        assert 1 - 1e-12 < statistics.matthews(label, label) <= 1

@@ -100,7 +100,7 @@ def same_answers(one: Path, other: Path) -> int:
     first, second = units.read(one), units.read(other)
     assert first.kind == second.kind and first.columns.keys() == second.columns.keys()
     for name, column in first.columns.items():
-        if name in ("nats", "probabilities"):
+        if name in ("nats", "probabilities", "confidence"):
             numpy.testing.assert_allclose(list(column), list(second.columns[name]), rtol=1e-3, atol=1e-4)
         else:
             assert list(column) == list(second.columns[name]), name

@@ -23,6 +23,7 @@ from nutshell.experiment.blocks import Loss
 from nutshell.machine import interruption
 from nutshell.machine.errors import UserError
 from nutshell.models.classifiers.wrapper import classifier_class
+from nutshell.runs import runner
 from nutshell.runs.trainer.classifier import ClassifierTrainer, answers
 from tests.conftest import ROOT, TINY
 from tests.runs.conftest import SLOW
@@ -211,4 +212,4 @@ if __name__ == "__main__":
         tensors = step(sys.argv[1], Path(sys.argv[2]), batch, accumulation)
         if os.environ["RANK"] == "0":
             save_file(tensors, Path(sys.argv[2]) / f"{batch}x{accumulation}.safetensors")
-    torch.distributed.destroy_process_group()
+    runner.end()

@@ -77,7 +77,7 @@ def matthews(predicted: numpy.ndarray, label: numpy.ndarray, axis: int = -1) -> 
     spreads = [number**2 - (counts**2).sum(-1) for counts in (guessed, actual)]
     covariance = number * true.sum(-1) - (guessed * actual).sum(-1)
     with numpy.errstate(divide="ignore", invalid="ignore"):
-        return covariance / (numpy.sqrt(spreads[0]) * numpy.sqrt(spreads[1]))
+        return (covariance / (numpy.sqrt(spreads[0]) * numpy.sqrt(spreads[1]))).clip(-1, 1)  # 1 may be rounded up
 
 
 @statistic
