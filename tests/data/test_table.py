@@ -338,3 +338,12 @@ def test_a_table_on_the_hub_is_pinned_and_named(write, nutshell, tmp_path, resul
     assert result()["data"]["repository"] == "someone/reviews" and result()["data"]["revision"] == revision
     card = (tmp_path / "outputs/finetune/pairs/seed-13/model/README.md").read_text(encoding="utf-8")
     assert "someone/reviews" in card
+
+
+def test_the_validation_part_may_be_reported_next_to_a_labelled_test_part(tmp_path):
+    """As GLUE's tables are of its validation parts, and the Hub's MRPC has test labels."""
+    for part, rows in (("train", slice(0, 6)), ("validation", slice(6, 9)), ("test", slice(9, 12))):
+        write_csv(tmp_path / f"{part}.csv", {"text": TEXTS[rows], "label": WORDS[rows]})
+    parts = load(tmp_path, validation_examples=None, reported="validation")
+    assert parts.reported_name == parts.reported_as == "validation" and parts.test is None
+    assert parts.unlabelled.texts == [(text,) for text in TEXTS[9:]] and parts.unlabelled.labels is None

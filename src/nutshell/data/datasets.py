@@ -125,6 +125,7 @@ class LabelledData(Registered):
     train_examples: Positive | None = None
     validation_examples: Positive | None = None
     test_examples: Positive | None = None
+    reported: Literal["validation"] | None = None  # although there is a test part with labels, which is then answered
 
     @field_validator("labels", mode="before")
     @classmethod

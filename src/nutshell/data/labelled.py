@@ -3,6 +3,7 @@
 import logging
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nutshell.data.datasets import TABLE, LabelledData, find
@@ -50,7 +51,10 @@ _last: dict[str, Parts] = {}
 def _divided(data: LabelledData, examples: Examples, folder: Path, source: str, needs_validation: bool) -> Parts:
     """Examples as the parts that an experiment asks for."""
     train, validation, test = (examples.parts.get(name) for name in NAMES)
-    if data.test_examples and (test or examples.unlabelled):
+    unlabelled = examples.unlabelled
+    if data.reported == "validation" and test:
+        test, unlabelled = None, replace(test, labels=None)
+    if data.test_examples and (test or unlabelled):
         raise UserError(f"data.test_examples: {folder} has a test part of its own; leave it out")
     sizes = {"test_examples": data.test_examples, "validation_examples": data.validation_examples}
     if sum(size or 0 for size in sizes.values()) + (data.train_examples or 1) > len(train):
@@ -70,7 +74,8 @@ def _divided(data: LabelledData, examples: Examples, folder: Path, source: str, 
         validation, test = held_out["validation_examples"], test or validation
     if held_out or data.train_examples:
         train = train.take(sorted(rest[: data.train_examples]))
-    reported_as = "test" if examples.parts.get("test") or data.test_examples else "validation"
+    own_test = "test" in examples.parts and data.reported != "validation"
+    reported_as = "test" if own_test or data.test_examples else "validation"
     if validation is None and (test is None or needs_validation):
         splits = data.known.layout.splits
         instead = "hold some training examples out with data.validation_examples"
@@ -103,7 +108,7 @@ def _divided(data: LabelledData, examples: Examples, folder: Path, source: str, 
         reported_as,
         notes,
         labels=examples.labels,
-        unlabelled=examples.unlabelled,
+        unlabelled=unlabelled,
     )
 
 

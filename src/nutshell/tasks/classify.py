@@ -170,16 +170,13 @@ class Classify(Task):
         if trainer.is_world_process_zero():
             units.write(folder)
             write_lines(folder / "errors.jsonl", worst(columns, part.texts, parts.labels))
-        benchmark, test, predicted = experiment.data.known.benchmark, parts.unlabelled, None
-        if benchmark and test:
-            progress.stage("answering the test part, whose labels are not published")
-            hidden = tokenized(test)
+        if parts.unlabelled and (benchmark := experiment.data.known.benchmark):
+            progress.stage("answering the test part, which is not measured")
+            hidden = tokenized(parts.unlabelled)
             order = longest_first(hidden["length"])
             predicted = in_data_order(answers(trainer.predict(hidden.select(order)))["predicted"], order)
-        elif benchmark and parts.reported_as == "test" and not experiment.data.test_examples:  # MRPC's are published
-            test, predicted = part, columns["predicted"]
-        if predicted is not None and trainer.is_world_process_zero():
-            benchmark.submit(test, predicted, folder / "predictions")
+            if trainer.is_world_process_zero():
+                benchmark.submit(parts.unlabelled, predicted, folder / "predictions")
         train_labels = numpy.array(parts.train.labels)
         train_tokens = sum(rows["train"]["length"])
         return Measurement(
