@@ -110,6 +110,15 @@ def test_numbers(experiment, nutshell, result, seed):
     assert json.loads((seed / "model/config.json").read_text())["problem_type"] == "regression"
 
 
+def test_a_correlation_does_not_hide_numbers_that_are_far_off(experiment, nutshell, tmp_path):
+    """The page's sentence names the figure that is no better than its baseline, where the first one has none."""
+    file = experiment("numbers", **{"learning_rate: 1e-2": "learning_rate: 1e-9"})
+    assert nutshell("run", file)[0] == 0
+    page = tmp_path / "page.html"
+    assert nutshell("report", tmp_path / "outputs", "--output", page)[0] == 0
+    assert "; squared_error is worse than always answering the training mean" in page.read_text(encoding="utf-8")
+
+
 def test_halves(experiment, nutshell, result, seed):
     """The two halves of MNLI's validation part are measured apart, and label bits on both."""
     assert nutshell("run", experiment("halves"))[0] == 0

@@ -90,6 +90,10 @@ def answer(summary: Summary) -> str:
     sentence = f"{row.metric} {estimate.mean:{form}} ({row.interval or estimate.unit})"
     if standing := summary.standing(row.metric):
         sentence += f", {standing} {best[0]} ({best[1]:{form}})"
+    else:  # a correlation has no baseline, and may be high where every number is far off
+        standings = {name: summary.standing(name) for name in summary.metrics}
+        behind = next((name for name, one in standings.items() if one in ("no better than", "worse than")), None)
+        sentence += f"; {behind} is {standings[behind]} {summary.best_baseline(behind)[0]}" if behind else ""
     if band := summary.band(row.metric):
         sentence += f", {summary.verdict(row.metric)} the published band ({band[0]:g} to {band[1]:g})"
     return sentence + "."
