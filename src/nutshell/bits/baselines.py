@@ -31,9 +31,7 @@ def majority(metrics: Sequence[Metric], train: numpy.ndarray, columns: Columns, 
     with numpy.errstate(divide="ignore"):
         frequencies = {"nats": -numpy.log(counts / counts.sum())[label]}
     answers = {
-        f"always answering {labels[answer]}": {
-            "predicted": numpy.full(len(label), answer),
-        }
+        f"always answering {labels[answer]}": {"predicted": numpy.full(len(label), answer)}
         for answer in numpy.flatnonzero(counts == counts.max())
     }
     by_frequency = {"the training labels' frequencies": frequencies}

@@ -267,8 +267,8 @@ def find(data: Registered, embedded: str) -> tuple[Path, str]:
         raise UserError(f"{folder}: {f'is {reason}' if reason else missing} ({key} names it)")
     if not data.from_hub:
         return Path(__file__).parent / data.known.embedded, "embedded in nutshell"
-    origin, beside = data.from_hub, f" or put it in $NUTSHELL_DATA/{data.name}" * bool(data.pinned)
-    instead = f"without a network, name a local copy in data.path{beside}, or take the embedded {embedded}"
+    origin, other = data.from_hub, f" or put it in $NUTSHELL_DATA/{data.name}" * bool(data.pinned)
+    instead = f"without a network, name a local copy in data.path{other}, or take the embedded {embedded}"
     folder = hub.fetch(origin.repository, origin.revision, _patterns(data, origin), "dataset", instead)
     return folder / origin.folder, f"Hub {origin.repository}@{origin.revision}"
 

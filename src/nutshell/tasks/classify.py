@@ -115,8 +115,8 @@ class Classify(Task):
 
         from nutshell.models.classifiers import lora, wrapper
         from nutshell.runs.session import Session, data_of, evaluated_on, pass_of, validation
-        from nutshell.runs.trainer.classifier import ClassifierTrainer, answers
-        from nutshell.runs.trainer.order import in_data_order, longest_first
+        from nutshell.runs.trainer.classifier import ClassifierTrainer
+        from nutshell.runs.trainer.order import longest_first
 
         session = Session(resume, args, experiment.early_stopping)
         progress.stage(f"reading {experiment.data.name}")
@@ -133,8 +133,7 @@ class Classify(Task):
             return rows
 
         rows = {name: tokenized(part) for name, part in parts.by_name().items()}
-        # Longest first: little padding, and what does not fit into memory fails at once.
-        orders = {name: longest_first(part["length"]) for name, part in rows.items() if name != "train"}
+        evaluated = rows.get("validation")
         progress.stage(f"loading the weights of {experiment.model.name}")
         set_seed(args.seed)  # the new head is drawn here
         model = wrapper.load(checkpoint, parts.labels, experiment.model, session.finished)
@@ -143,7 +142,7 @@ class Classify(Task):
             args,
             data_collator=tokenizers.Collator(tokenizer),
             train_dataset=rows["train"],
-            eval_dataset=rows["validation"].select(orders["validation"]) if "validation" in orders else None,
+            eval_dataset=evaluated and evaluated.select(longest_first(evaluated["length"])),
             processing_class=tokenizer,
             metrics=metrics,
             class_weights=_weights(experiment, parts),
@@ -151,15 +150,13 @@ class Classify(Task):
         )
         session.run(trainer)
 
-        order, part = orders[parts.reported_name], parts.reported
+        part = parts.reported
         if experiment.model.lora:
             lora.merge(model)
         progress.stage(f"measuring the {parts.reported_as} part")
-        result = trainer.predict(rows[parts.reported_name].select(order))
+        columns, result = trainer.answers(rows[parts.reported_name], numpy.asarray(part.labels))
         progress.stage("computing figures and intervals")
-        columns = answers(result, numpy.asarray(part.labels)[order])
-        columns = {name: in_data_order(column, order) for name, column in columns.items()} | part.in_splits()
-        units = Units("examples", metrics, columns)
+        units = Units("examples", metrics, columns | part.in_splits())
         figures = units.figures()
         folder = Path(args.output_dir)
         if not experiment.model.lora:
@@ -172,20 +169,18 @@ class Classify(Task):
             write_lines(folder / "errors.jsonl", worst(columns, part.texts, parts.labels))
         if parts.unlabelled and (benchmark := experiment.data.known.benchmark):
             progress.stage("answering the test part, which is not measured")
-            hidden = tokenized(parts.unlabelled)
-            order = longest_first(hidden["length"])
-            predicted = in_data_order(answers(trainer.predict(hidden.select(order)))["predicted"], order)
+            hidden, _ = trainer.answers(tokenized(parts.unlabelled))
             if trainer.is_world_process_zero():
-                benchmark.submit(parts.unlabelled, predicted, folder / "predictions")
+                benchmark.submit(parts.unlabelled, hidden["predicted"], folder / "predictions")
         train_labels = numpy.array(parts.train.labels)
         train_tokens = sum(rows["train"]["length"])
         return Measurement(
             evaluated_on=evaluated_on(parts, args, units, "example"),
             metrics=figures,
             validation=validation(trainer, metrics, parts),
-            baseline=baselines.majority(metrics, train_labels, columns, parts.labels)
+            baseline=baselines.majority(metrics, train_labels, units.columns, parts.labels)
             if parts.labels
-            else baselines.training_mean(metrics, train_labels, columns),
+            else baselines.training_mean(metrics, train_labels, units.columns),
             notes=_notes(columns["predicted"], parts.labels),
             data=data_of(parts),
             parameters=Parameters(**wrapper.parameters(model)),

@@ -10,8 +10,7 @@ import numpy
 from nutshell.data import tokenizers, tokens
 from nutshell.data.parts import Part
 from nutshell.runs.finished.application import Application
-from nutshell.runs.trainer.classifier import ClassifierTrainer, answers
-from nutshell.runs.trainer.order import in_data_order, longest_first
+from nutshell.runs.trainer.classifier import ClassifierTrainer
 
 
 def predictor(models: Sequence[Any], args, checkpoint: Path, data, columns: tuple[str, ...]) -> Application:
@@ -35,14 +34,14 @@ def predictor(models: Sequence[Any], args, checkpoint: Path, data, columns: tupl
         encoded = tokens.encode(part, tokenizer, data.max_tokens, data.truncate)
         rows = [(numpy.array(ids, numpy.int32), numpy.array(types, numpy.int8)) for ids, types, _ in encoded]
         ids, types = map(list, zip(*rows, strict=True))
-        order = longest_first([len(row) for row in ids])  # as a measured part is read
-        tokenized = datasets.Dataset.from_dict({"input_ids": ids, "token_type_ids": types}).select(order)
-        every = [answers(trainer.predict(tokenized)) for trainer in trainers]
+        encodings = {"input_ids": ids, "token_type_ids": types, "length": list(map(len, ids))}
+        tokenized = datasets.Dataset.from_dict(encodings)
+        every = [trainer.answers(tokenized)[0] for trainer in trainers]  # as a measured part is read
         wanted = "probabilities" if labels else "predicted"
-        mean = in_data_order(sum(one[wanted] for one in every) / len(every), order)
+        mean = sum(one[wanted] for one in every) / len(every)
         if not labels:
             return {"predicted": mean.tolist()}
-        predicted = mean.argmax(1) if len(every) > 1 else in_data_order(every[0]["predicted"], order)
+        predicted = mean.argmax(1) if len(every) > 1 else every[0]["predicted"]
         probabilities = {f"probability_{label}": mean[:, place].tolist() for place, label in enumerate(labels)}
         return {"predicted": [labels[number] for number in predicted], **probabilities}
 

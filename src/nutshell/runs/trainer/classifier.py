@@ -13,7 +13,7 @@ from nutshell.bits.metrics import Metric, evaluation_module
 from nutshell.machine.errors import UserError
 from nutshell.models.classifiers.wrapper import label_nats
 from nutshell.runs.trainer.exact import ExactTrainer
-from nutshell.runs.trainer.order import PADDING, LengthGroupedSampler
+from nutshell.runs.trainer.order import PADDING, LengthGroupedSampler, in_data_order, longest_first
 
 
 class ClassifierTrainer(ExactTrainer):
@@ -88,6 +88,22 @@ class ClassifierTrainer(ExactTrainer):
         """Stock."""
         self.evaluated = test_dataset
         return super().predict(test_dataset, *args, **kwargs)
+
+    def answers(self, rows, labels: numpy.ndarray | None = None):
+        """The model's answer to each example, in the order of the rows, by a pass over them longest first: little
+        padding, and what does not fit into memory fails at once.
+
+        Args:
+            rows: A tokenized data set with its lengths.
+            labels: (examples,) as `answers` below takes them.
+
+        Returns:
+            Its columns, and what Trainer says of the pass.
+        """
+        order = longest_first(rows["length"])
+        result = self.predict(rows.select(order))
+        columns = answers(result, None if labels is None else labels[order])
+        return {name: in_data_order(column, order) for name, column in columns.items()}, result
 
     def prediction_step(self, *args, **kwargs):
         """Stock, but without a loss: stock takes the mean of batches' means, in which what fills up the last batches
