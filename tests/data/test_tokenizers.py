@@ -7,7 +7,7 @@ import pytest
 from tokenizers import Tokenizer, processors
 from transformers import AutoTokenizer
 
-from nutshell.data import tokenizers, tokens
+from nutshell.data.encoding import tokenizers, tokens
 from nutshell.data.parts import Part
 from nutshell.machine.errors import UserError
 from nutshell.models.classifiers import encoders

@@ -5,8 +5,9 @@ import pytest
 from huggingface_hub import constants
 from transformers import AutoTokenizer
 
-from nutshell.data import labelled, tokens
+from nutshell.data import labelled
 from nutshell.data.datasets import LabelledData
+from nutshell.data.encoding import tokens
 from nutshell.data.parts import Part
 from tests.conftest import MINILM
 

@@ -9,7 +9,7 @@ import torch
 from huggingface_hub import constants
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from nutshell.data import tokens
+from nutshell.data.encoding import tokens
 from nutshell.data.text import vocabularies, windows
 from nutshell.data.text.vocabularies import Vocabulary
 from nutshell.machine.errors import UserError

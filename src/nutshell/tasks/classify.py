@@ -11,8 +11,9 @@ from pydantic import Field
 from nutshell.bits import baselines
 from nutshell.bits.metrics import OF_NUMBERS, Metric, of_classes
 from nutshell.bits.units import Units
-from nutshell.data import labelled, tokenizers, tokens
+from nutshell.data import labelled
 from nutshell.data.datasets import DATASETS, TABLE, LabelledData, problems
+from nutshell.data.encoding import tokenizers, tokens
 from nutshell.data.glue import GlueTask
 from nutshell.data.parts import Part, Parts
 from nutshell.experiment.blocks import Checkpoint, Loss, Positive, Reference, Strict, Trained, Word

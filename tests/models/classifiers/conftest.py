@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nutshell.data import tokenizers, tokens
+from nutshell.data.encoding import tokenizers, tokens
 from nutshell.models.classifiers import encoders
 from tests.models.classifiers import tiny
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from nutshell.data.encoding.tokens import cached, load_tokenizer
 from nutshell.data.parts import Part
 from nutshell.data.readers.table import shown
-from nutshell.data.tokens import cached, load_tokenizer
 from nutshell.machine.errors import UserError
 from nutshell.machine.files import read_json
 

@@ -7,7 +7,7 @@ from typing import Any
 import datasets
 import numpy
 
-from nutshell.data import tokenizers, tokens
+from nutshell.data.encoding import tokenizers, tokens
 from nutshell.data.parts import Part
 from nutshell.runs.finished.application import Application
 from nutshell.runs.trainer.classifier import ClassifierTrainer

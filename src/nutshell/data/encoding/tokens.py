@@ -10,8 +10,8 @@ import pyarrow as pa
 from tokenizers import Tokenizer
 
 from nutshell.data.datasets import LabelledData
+from nutshell.data.encoding.tokenizers import load_tokenizer, template
 from nutshell.data.parts import Part
-from nutshell.data.tokenizers import load_tokenizer, template
 from nutshell.machine.errors import UserError
 
 logger = logging.getLogger("nutshell")
