@@ -15,11 +15,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models; two threads on a b
 import pytest
 
 from nutshell.cli.main import main
-from nutshell.models.architectures import context, model_classes
-from nutshell.models.find import minilm
+from nutshell.models.embedded import minilm
+from nutshell.models.language.architectures import context, model_classes
 
 ROOT = Path(__file__).parents[1]
-MINILM = minilm()
+MINILM = minilm.folder()
 TINY = {
     "model_type": "bert",
     "hidden_size": 32,

@@ -12,7 +12,7 @@ from nutshell.data import labelled
 from nutshell.data.datasets import LabelledData
 from nutshell.data.glue import TASKS
 from nutshell.experiment import load as loading
-from nutshell.models.architectures import model_classes
+from nutshell.models.language.architectures import model_classes
 from nutshell.tasks.task import tasks
 from tests.conftest import ROOT
 

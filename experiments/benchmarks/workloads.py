@@ -15,7 +15,7 @@ from nutshell.data import labelled
 from nutshell.data.datasets import LabelledData, TextData
 from nutshell.data.text import documents, vocabularies
 from nutshell.machine.files import read_lines, write_lines
-from nutshell.models.find import minilm
+from nutshell.models.embedded import minilm
 
 EXPERIMENTS = Path(__file__).parents[1]
 SEED = 13
@@ -142,7 +142,7 @@ class Workloads:
         """`model.name`, and the checkpoint's folder."""
         folder = self.work / "bert"
         if self.kind == "cpu":
-            return "minilm", minilm()
+            return "minilm", minilm.folder()
         if not folder.exists():
             from transformers import BertConfig, BertModel
 
@@ -150,7 +150,7 @@ class Workloads:
             torch.manual_seed(SEED)
             BertModel(BertConfig(**(tiny if self.kind == "quick" else {}))).save_pretrained(folder)
             for name in ("tokenizer.json", "tokenizer_config.json"):
-                shutil.copy(minilm() / name, folder)
+                shutil.copy(minilm.folder() / name, folder)
         return str(folder), folder
 
     def _gpt2(self) -> Path:

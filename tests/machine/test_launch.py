@@ -465,7 +465,7 @@ def test_sixteen_prompts_together_are_three_times_as_fast_as_one_by_one(tmp_path
     timing = """
 import statistics, sys, time, torch
 from transformers import GPT2Config, logging
-from nutshell.models.gpt2 import Gpt2LanguageModel
+from nutshell.models.language.gpt2 import Gpt2LanguageModel
 from nutshell.runs import generation, prompts
 logging.set_verbosity_error()
 torch.manual_seed(0)

@@ -6,8 +6,8 @@ import shutil
 import pytest
 import torch
 
-from nutshell.models import find as models
 from nutshell.models.classifiers import wrapper
+from nutshell.models.embedded import minilm
 from tests.models.classifiers.tiny import block
 
 
@@ -107,13 +107,13 @@ def test_more_tokens_than_positions(tiny, write, nutshell):
 
 
 def test_wrong_digest_of_the_embedded_weights(write, nutshell, monkeypatch):
-    monkeypatch.setattr(models, "MINILM_SHA256", "0" * 64)
+    monkeypatch.setattr(minilm, "SHA256", "0" * 64)
     code, _, err = nutshell("run", write(), "model.name=minilm")
     assert code == 2 and "sha256 is 53aa51172d" in err and "not the published 0000" in err
 
 
 def test_embedded_package_not_installed(write, nutshell, monkeypatch):
-    monkeypatch.setattr(models, "MINILM_PACKAGE", "not-installed")
+    monkeypatch.setattr(minilm, "PACKAGE", "not-installed")
     code, _, err = nutshell("run", write(), "model.name=minilm")
     assert code == 2 and "not installed" in err and "requirements.txt" in err
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nutshell.machine.files import read_lines
-from nutshell.models import build
+from nutshell.models.language import build
 from nutshell.runs.trainer.language import LanguageModelTrainer
 from tests.conftest import TEXT_YAML
 

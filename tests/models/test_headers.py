@@ -8,8 +8,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from nutshell.machine.errors import UserError
-from nutshell.models import architectures, build, headers
+from nutshell.models import headers
 from nutshell.models.find import read_config
+from nutshell.models.language import architectures, build
 
 CHANGES = {
     "nothing": ({}, None),

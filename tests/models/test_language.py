@@ -9,8 +9,8 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from nutshell.models import build
-from nutshell.models.architectures import model_classes
+from nutshell.models.language import build
+from nutshell.models.language.architectures import model_classes
 from nutshell.runs.trainer.language import TextCollator
 from tests.conftest import ROOT, one_step
 
@@ -169,10 +169,10 @@ def test_a_fresh_process_loads_each_through_the_auto_classes(causal, tmp_path):
     "first",
     [
         "import nutshell",
-        "import nutshell.models.language",
-        "import nutshell.models.gpt2",
-        "import nutshell.models.own.transformer",
-        "import nutshell.models.own.lstm",
+        "import nutshell.models.language.causal",
+        "import nutshell.models.language.gpt2",
+        "import nutshell.models.language.own.transformer",
+        "import nutshell.models.language.own.lstm",
         "from transformers import AutoModelForCausalLM; import nutshell",
         "import nutshell; from transformers import pipeline",
     ],

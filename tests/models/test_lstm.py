@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import pad
 
-from nutshell.models.own.lstm import LstmConfig, LstmForCausalLM
+from nutshell.models.language.own.lstm import LstmConfig, LstmForCausalLM
 
 SIZES = {"vocab_size": 31, "embedding_size": 12, "hidden_size": 16, "num_hidden_layers": 2}
 VARIANTS = {

@@ -9,8 +9,8 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from nutshell.models.own import transformer as scratch
-from nutshell.models.own.transformer import ScratchConfig, ScratchForCausalLM
+from nutshell.models.language.own import transformer as scratch
+from nutshell.models.language.own.transformer import ScratchConfig, ScratchForCausalLM
 
 SIZES = {"vocab_size": 31, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 # Large initial weights, or every token would be about as likely as any other and greedy choices a matter of rounding.

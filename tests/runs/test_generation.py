@@ -10,8 +10,8 @@ from transformers import GenerationConfig
 from nutshell.bits.statistics import distinct_1, repetition_4
 from nutshell.experiment import generation_keys
 from nutshell.machine.files import read_json, read_lines
-from nutshell.models import build
-from nutshell.models.language import Draw
+from nutshell.models.language import build
+from nutshell.models.language.causal import Draw
 from tests.conftest import PROMPTS_YAML
 
 SAMPLED = PROMPTS_YAML.replace("max_new_tokens: 8", "max_new_tokens: 8, do_sample: true") + "samples_per_prompt: 3\n"

@@ -14,7 +14,7 @@ from transformers import set_seed
 from nutshell.bits import baselines, units
 from nutshell.data.datasets import TextData
 from nutshell.data.text import documents, vocabularies, windows
-from nutshell.models import build
+from nutshell.models.language import build
 from tests.conftest import TEXT_YAML
 
 TRAINED = TEXT_YAML.replace("max_steps: 2", "max_steps: 12, save_strategy: steps, save_steps: 4").replace(

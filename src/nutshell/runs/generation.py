@@ -10,7 +10,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase, TrainerCallback
 
 from nutshell.machine.files import read_lines, write_lines
-from nutshell.models.language import CausalModel, Draw
+from nutshell.models.language.causal import CausalModel, Draw
 from nutshell.runs.prompts import Request
 from nutshell.runs.trainer.exact import ExactTrainer
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from nutshell.experiment.generation_keys import kinds
 from nutshell.machine.errors import UserError
-from nutshell.models.architectures import context
+from nutshell.models.language.architectures import context
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from nutshell.machine import checkpoints, hub, interruption, launch, progress, p
 from nutshell.machine.errors import LostProcess, UserError, plural
 from nutshell.machine.files import write_json, writing
 from nutshell.machine.launch import is_main
-from nutshell.models.architectures import OWN
 from nutshell.models.find import read_config
+from nutshell.models.language.architectures import OWN
 from nutshell.report.card import card
 from nutshell.report.results.result import Result, read_result
 from nutshell.report.results.runs import Run, settings

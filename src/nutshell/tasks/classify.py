@@ -16,7 +16,7 @@ from nutshell.data.datasets import DATASETS, TABLE, LabelledData, problems
 from nutshell.data.encoding import tokenizers, tokens
 from nutshell.data.glue import GlueTask
 from nutshell.data.parts import Part, Parts
-from nutshell.experiment.blocks import Checkpoint, Loss, Positive, Reference, Strict, Trained, Word
+from nutshell.experiment.blocks import Checkpoint, Lora, Loss, Reference, Trained
 from nutshell.experiment.checks import Blocks, Problem
 from nutshell.machine import progress
 from nutshell.machine.errors import UserError
@@ -31,15 +31,6 @@ from nutshell.tasks.task import Card, Task, register
 
 METRICS = {metric.name: metric for metric in (*of_classes(2), *OF_NUMBERS)}
 SPLITS = sorted({split for dataset in DATASETS.values() for split in dataset.layout.splits})
-
-
-class Lora(Strict):
-    """`model.lora:` low-rank adapters on these layers of the encoder, by the ends of their names."""
-
-    rank: Positive
-    alpha: Annotated[float, Field(gt=0)]
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    targets: Annotated[list[Word], Field(min_length=1)] | None = None  # None: attention's queries and values
 
 
 class Classifier(Checkpoint):

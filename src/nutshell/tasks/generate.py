@@ -18,8 +18,9 @@ from nutshell.experiment.checks import Blocks, Problem
 from nutshell.machine import progress
 from nutshell.machine.errors import plural
 from nutshell.machine.files import write_lines
-from nutshell.models import architectures, headers
+from nutshell.models import headers
 from nutshell.models.find import files, find, read_config
+from nutshell.models.language import architectures
 from nutshell.report.results.result import Data, EvaluatedOn, Measurement, Parameters
 from nutshell.runs.prompts import Request, requests
 from nutshell.tasks.task import Task, register
@@ -101,7 +102,7 @@ class Generate(Task):
     def run(self, experiment: GenerateExperiment, args, resume: Path | None, record) -> Measurement:
         from transformers import AutoTokenizer
 
-        from nutshell.models import build
+        from nutshell.models.language import build
         from nutshell.runs import generation
         from nutshell.runs.session import pass_of
         from nutshell.runs.trainer.order import in_data_order, longest_first

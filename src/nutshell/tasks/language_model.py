@@ -17,8 +17,8 @@ from nutshell.data.text import documents, vocabularies, windows
 from nutshell.experiment.blocks import Commit, Positive, Reference, Strict, Trained, Word
 from nutshell.experiment.checks import Blocks, Problem
 from nutshell.machine import progress
-from nutshell.models import architectures
 from nutshell.models.find import files, read_config
+from nutshell.models.language import architectures
 from nutshell.report.results.result import Histogram, Measurement, Parameters
 from nutshell.runs import plan as plans
 from nutshell.runs.finished.application import Application
@@ -196,7 +196,7 @@ class LanguageModel(Task):
         )
 
     def load(self, checkpoint: Path) -> Any:
-        from nutshell.models import build
+        from nutshell.models.language import build
 
         return build.load(checkpoint).eval()
 
@@ -222,7 +222,7 @@ def _model(experiment: LanguageModelExperiment, corpus: corpora.Corpus, finished
     """The model, from a checkpoint or drawn from the seed, and its tokenizer."""
     from transformers import AutoTokenizer
 
-    from nutshell.models import build
+    from nutshell.models.language import build
 
     vocabulary = corpus.vocabulary
     if corpus.checkpoint:

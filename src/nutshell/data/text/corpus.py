@@ -12,9 +12,9 @@ from nutshell.data.text import documents, vocabularies, windows
 from nutshell.data.text.vocabularies import Vocabulary
 from nutshell.machine import progress
 from nutshell.machine.errors import UserError
-from nutshell.models.architectures import CAUSAL, context
 from nutshell.models.find import find, read_config
 from nutshell.models.headers import check_language_model
+from nutshell.models.language.architectures import CAUSAL, context
 
 
 @dataclass(frozen=True)

@@ -20,15 +20,15 @@ REFUSED = {
 
 def model_classes() -> dict[str, type]:
     """The model class of each architecture."""
-    from nutshell.models.gpt2 import Gpt2LanguageModel
+    from nutshell.models.language.gpt2 import Gpt2LanguageModel
 
     return {"gpt2": Gpt2LanguageModel, **own_model_classes()}
 
 
 def own_model_classes() -> dict[str, type]:
     """Those of them that transformers does not have itself."""
-    from nutshell.models.own.lstm import LstmForCausalLM
-    from nutshell.models.own.transformer import ScratchForCausalLM
+    from nutshell.models.language.own.lstm import LstmForCausalLM
+    from nutshell.models.language.own.transformer import ScratchForCausalLM
 
     return {"scratch": ScratchForCausalLM, "lstm": LstmForCausalLM}
 

@@ -1,9 +1,9 @@
 """GPT-2: the thin wrapper. It has a file of its own, since importing the stock class makes transformers' Auto classes,
-and those import this package's own models, which need `language` whole."""
+and those import this package's own models, which need `causal` whole."""
 
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from nutshell.models.language import CausalModel
+from nutshell.models.language.causal import CausalModel
 
 
 class Gpt2LanguageModel(CausalModel, GPT2LMHeadModel):

@@ -8,9 +8,9 @@ from safetensors import SafetensorError
 from transformers import GenerationConfig, PreTrainedModel, set_seed
 
 from nutshell.machine.errors import UserError
-from nutshell.models.architectures import model_classes
 from nutshell.models.find import read_config
-from nutshell.models.language import CausalModel
+from nutshell.models.language.architectures import model_classes
+from nutshell.models.language.causal import CausalModel
 
 
 def load(checkpoint: Path) -> CausalModel:

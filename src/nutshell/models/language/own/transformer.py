@@ -17,7 +17,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils import can_return_tuple
 
-from nutshell.models.language import CausalModel
+from nutshell.models.language.causal import CausalModel
 
 
 @strict

@@ -1,0 +1,1 @@
+"""Language models: the thin wrappers, which architectures there are, a checkpoint's or a new one."""
