@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models; two threads on a b
 import pytest
 
 from nutshell.cli.main import main
+from nutshell.machine import interruption
 from nutshell.models.embedded import minilm
 from nutshell.models.language.architectures import context, model_classes
 
@@ -85,6 +87,15 @@ def one_step(model, examples, folder, batch: int, accumulation: int, data_collat
 
 def pytest_sessionfinish():
     shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
+
+
+@pytest.fixture
+def own_signals():
+    """Puts back what a run sets for its own process."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+    interruption.training(False)
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,10 @@
 
 import json
 import os
-import signal
 
 import pytest
 
-from nutshell.machine import checkpoints, interruption
+from nutshell.machine import checkpoints
 from nutshell.runs.trainer.classifier import ClassifierTrainer
 from nutshell.runs.trainer.language import LanguageModelTrainer
 from tests.conftest import SMALL_YAML, TEXT_YAML
@@ -30,13 +29,7 @@ MODELLED = TEXT_YAML.replace("max_steps: 2", "max_steps: 18, learning_rate: 1e-2
 MODELLED += "keep_checkpoints: true\n" + LIMITS
 
 
-@pytest.fixture(autouse=True)
-def quiet():
-    """Puts back what a run sets for its own process."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
-    interruption.training(False)
+pytestmark = pytest.mark.usefixtures("own_signals")
 
 
 def trained(seed) -> dict:

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from nutshell.cli.main import main
-from nutshell.machine import checkpoints, interruption
+from nutshell.machine import checkpoints
 from nutshell.machine.files import read_lines
 from nutshell.runs.trainer.classifier import ClassifierTrainer
 from nutshell.runs.trainer.exact import ExactTrainer
@@ -16,14 +16,7 @@ from nutshell.runs.trainer.language import LanguageModelTrainer
 from tests.conftest import TEXT_YAML
 from tests.runs.conftest import BEST, EPOCHS, NEVER, SLOW, STEPS, figures, history, weights
 
-
-@pytest.fixture(autouse=True)
-def quiet():
-    """Puts back what a run sets for its own process."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
-    interruption.training(False)
+pytestmark = pytest.mark.usefixtures("own_signals")
 
 
 def terminate_at(moment: str, monkeypatch, trainer=ClassifierTrainer) -> None:
