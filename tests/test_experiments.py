@@ -12,7 +12,7 @@ from nutshell.data import labelled
 from nutshell.data.datasets import LabelledData
 from nutshell.data.glue import TASKS
 from nutshell.experiment import load as loading
-from nutshell.models.language.architectures import model_classes
+from nutshell.models.language.architectures import model_class
 from nutshell.tasks.task import tasks
 from tests.conftest import ROOT
 
@@ -206,8 +206,8 @@ def test_the_small_models_are_one_comparison():
     for experiment in found:
         keys = {**experiment.model.config, "vocab_size": experiment.model.vocab_size}
         architecture = keys.pop("model_type")
-        model_class = model_classes()[architecture]
-        sizes.append(model_class(model_class.config_class(**keys)).num_parameters())
+        model = model_class(architecture)
+        sizes.append(model(model.config_class(**keys)).num_parameters())
     assert max(sizes) <= 1.05 * min(sizes)
 
 

@@ -465,11 +465,11 @@ def test_sixteen_prompts_together_are_three_times_as_fast_as_one_by_one(tmp_path
     timing = """
 import statistics, sys, time, torch
 from transformers import GPT2Config, logging
-from nutshell.models.language.gpt2 import Gpt2LanguageModel
+from nutshell.models.language.architectures import model_class
 from nutshell.runs import generation, prompts
 logging.set_verbosity_error()
 torch.manual_seed(0)
-model = Gpt2LanguageModel(GPT2Config(n_layer=6, n_embd=256, n_head=4, vocab_size=4096, eos_token_id=0)).eval()
+model = model_class("gpt2")(GPT2Config(n_layer=6, n_embd=256, n_head=4, vocab_size=4096, eos_token_id=0)).eval()
 requests = [prompts.Request(str(n), list(range(100, 108 + n)), 0) for n in range(16)]
 keys = {"max_new_tokens": 24, "min_new_tokens": 24, "do_sample": True}
 rates = {1: [], 16: []}

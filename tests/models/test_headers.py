@@ -29,7 +29,7 @@ def test_the_expected_shapes_are_those_of_the_model(tmp_path):
 
     settings = GPT2Config(n_embd=24, n_layer=2, n_head=2, n_positions=16, n_inner=40, tie_word_embeddings=False)
     with torch.device("meta"):
-        model = architectures.model_classes()["gpt2"](settings)
+        model = architectures.model_class("gpt2")(settings)
     config = json.loads(json.dumps(settings.to_dict()))
     shapes = {key: list(value.shape) for key, value in model.state_dict().items()}
     shapes["lm_head.weight"] = [50257, 24]

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from nutshell.models.language import build
-from nutshell.models.language.architectures import model_classes
+from nutshell.models.language.architectures import model_class
 from nutshell.runs.trainer.language import TextCollator
 from tests.conftest import ROOT, one_step
 
@@ -23,10 +23,10 @@ def rows(*lengths: int) -> list:
     return [(torch.randint(0, 257, (length,), generator=generator).numpy(), length) for length in lengths]
 
 
-def logged(model_class, folder, output, batch, accumulation, lengths=(9, 3, 7, 2, 8, 5, 4, 6)):
+def logged(of, folder, output, batch, accumulation, lengths=(9, 3, 7, 2, 8, 5, 4, 6)):
     """Trainer, and loss and gradient norm of its first step over rows of several lengths, dropout off."""
-    still = {"gpt2": ("resid_pdrop", "embd_pdrop", "attn_pdrop")}.get(model_class.config_class.model_type, ("dropout",))
-    model = model_class.from_pretrained(folder, **dict.fromkeys(still, 0.0))
+    still = {"gpt2": ("resid_pdrop", "embd_pdrop", "attn_pdrop")}.get(of.config_class.model_type, ("dropout",))
+    model = of.from_pretrained(folder, **dict.fromkeys(still, 0.0))
     return one_step(model, rows(*lengths), output, batch, accumulation, TextCollator(256))
 
 
@@ -45,10 +45,9 @@ def brute_force(model, lengths=(9, 3, 7, 2, 8, 5, 4, 6)) -> float:
 @ALL
 def test_the_training_loss_is_the_mean_over_predicted_tokens(name, causal, tmp_path):
     expected = brute_force(build.load(causal[name]).eval())
-    model_class = model_classes()[name]
     steps = []
     for sizes in ((8, 1), (2, 4), (1, 8)):
-        trainer, logs = logged(model_class, causal[name], tmp_path, *sizes)
+        trainer, logs = logged(model_class(name), causal[name], tmp_path, *sizes)
         assert trainer.model_accepts_loss_kwargs and trainer._loss_shifts_labels
         steps.append(logs)
     for loss, norm in steps:
@@ -170,7 +169,7 @@ def test_a_fresh_process_loads_each_through_the_auto_classes(causal, tmp_path):
     [
         "import nutshell",
         "import nutshell.models.language.causal",
-        "import nutshell.models.language.gpt2",
+        "import nutshell.models.language.wrapper",
         "import nutshell.models.language.own.transformer",
         "import nutshell.models.language.own.lstm",
         "from transformers import AutoModelForCausalLM; import nutshell",

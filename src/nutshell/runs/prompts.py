@@ -6,7 +6,7 @@ from typing import Any
 
 from nutshell.experiment.generation_keys import kinds
 from nutshell.machine.errors import UserError
-from nutshell.models.language.architectures import context
+from nutshell.models.language.architectures import complete, context
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,13 @@ def requests(
         UserError: If a prompt is empty and there is no start token, or does not fit into the context, or a token id
             is not in the model's vocabulary.
     """
-    vocab = config.get("vocab_size", 50257)
+    config = complete(config)
+    vocab = config["vocab_size"]
     for key in ("bad_words_ids", "suppress_tokens", "begin_suppress_tokens"):
         ids = [token for entry in generation.get(key, []) for token in (entry if isinstance(entry, list) else [entry])]
         if ids and max(ids) >= vocab:
             raise UserError(f"generation.{key}: {max(ids)} is no token; the model's are 0 to {vocab - 1}")
-    start = config.get("bos_token_id", 50256 if config["model_type"] == "gpt2" else None)  # transformers' default
+    start = config.get("bos_token_id")
     every = []
     for number, prompt in enumerate(prompts, 1):
         name = f'prompt {number} ("{prompt[:40]}{"..." * (len(prompt) > 40)}")'
@@ -61,7 +62,7 @@ def requests(
             raise UserError(f"prompt {number}: is not valid Unicode") from None
         if ids == [None]:
             raise UserError(f"{name}: is empty, and the model has no start token to begin a text with")
-        _check_length(name, len(ids), generation["max_new_tokens"], context(dict(config)))
+        _check_length(name, len(ids), generation["max_new_tokens"], context(config))
         every += [Request(prompt, ids, sample) for sample in kinds(generation, samples, greedy)]
     return every
 

@@ -13,6 +13,7 @@ from nutshell.data.parts import Part
 from nutshell.data.readers.table import shown
 from nutshell.machine.errors import UserError
 from nutshell.machine.files import read_json
+from nutshell.models.language.architectures import complete
 
 END_OF_TEXT = "<|endoftext|>"
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())  # 256 characters, one for each byte
@@ -57,7 +58,7 @@ def of_checkpoint(checkpoint: Path, config: dict[str, Any]) -> Vocabulary:
         UserError: If it has none, or one that has more tokens than the model, or no single token that ends a text.
     """
     tokenizer, digest = load_tokenizer(checkpoint)
-    config = ({"eos_token_id": 50256} if config["model_type"] == "gpt2" else {}) | {"vocab_size": 50257} | config
+    config = complete(config)
     vocabulary = Vocabulary(strict(tokenizer), digest, config.get("eos_token_id"), _own_end(checkpoint, tokenizer))
     if len(vocabulary) > config["vocab_size"]:
         raise UserError(

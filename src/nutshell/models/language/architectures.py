@@ -1,11 +1,24 @@
 """Which architectures of language models there are, and what their configs may say. Only its functions import torch."""
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-CAUSAL = ("gpt2", "scratch", "lstm")
+# By architecture, what transformers takes where a config.json leaves a key out.
+DEFAULTS = {
+    "gpt2": {"vocab_size": 50257, "n_positions": 1024, "bos_token_id": 50256, "eos_token_id": 50256},
+    "llama": {"vocab_size": 32000, "max_position_embeddings": 2048, "bos_token_id": 1, "eos_token_id": 2},
+    "qwen2": {"vocab_size": 151936, "max_position_embeddings": 32768},
+    "gpt_neox": {"vocab_size": 50432, "max_position_embeddings": 2048, "bos_token_id": 0, "eos_token_id": 2},
+    "opt": {"vocab_size": 50272, "max_position_embeddings": 2048, "bos_token_id": 2, "eos_token_id": 2},
+    "mistral": {"vocab_size": 32000, "max_position_embeddings": 131072, "bos_token_id": 1, "eos_token_id": 2},
+    "gemma": {"vocab_size": 256000, "max_position_embeddings": 8192, "bos_token_id": 2, "eos_token_id": 1},
+    "scratch": {"vocab_size": 50257, "max_position_embeddings": 1024},
+    "lstm": {"vocab_size": 50257},
+}
+CAUSAL = tuple(DEFAULTS)
 OWN = ("scratch", "lstm")  # which transformers knows only after `import nutshell`
 _FROM_TOKENIZER = "it follows from the tokenizer"
 REFUSED = {
@@ -18,26 +31,34 @@ REFUSED = {
 }
 
 
-def model_classes() -> dict[str, type]:
-    """The model class of each architecture."""
-    from nutshell.models.language.gpt2 import Gpt2LanguageModel
+def complete(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config.json with transformers' own values for what it leaves out."""
+    return {**DEFAULTS[config["model_type"]], **config}
 
-    return {"gpt2": Gpt2LanguageModel, **own_model_classes()}
+
+def model_class(architecture: str) -> type:
+    """The model class of an architecture."""
+    if architecture in OWN:
+        return own_model_classes()[architecture]
+    from nutshell.models.language.wrapper import language_model_class
+
+    return language_model_class(architecture)
 
 
 def own_model_classes() -> dict[str, type]:
-    """Those of them that transformers does not have itself."""
+    """The model classes of the architectures that transformers does not have itself."""
     from nutshell.models.language.own.lstm import LstmForCausalLM
     from nutshell.models.language.own.transformer import ScratchForCausalLM
 
     return {"scratch": ScratchForCausalLM, "lstm": LstmForCausalLM}
 
 
-def context(config: dict[str, Any]) -> int | None:
+def context(config: Mapping[str, Any]) -> int | None:
     """The most tokens that a language model's config.json says it can be fed; None if there is no limit."""
     if config["model_type"] == "lstm" or config.get("positions") == "sinusoidal":
         return None
-    return config.get("n_positions", config.get("max_position_embeddings", 1024))  # 1,024 is both classes' default
+    config = complete(config)
+    return config.get("n_positions", config.get("max_position_embeddings"))
 
 
 @cache
@@ -45,7 +66,7 @@ def schema(architecture: str) -> type[BaseModel]:
     """A strict pydantic model of a `model.config:` block, from the annotations and defaults of the config class."""
     from transformers.activations import ACT2FN
 
-    config = model_classes()[architecture].config_class
+    config = model_class(architecture).config_class
     fields: dict[str, Any] = {"model_type": (str, ...)}
     for name, kind in config.__annotations__.items():
         kind = Literal[tuple(sorted(ACT2FN))] if name in ("activation", "activation_function") else kind

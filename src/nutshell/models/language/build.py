@@ -9,7 +9,7 @@ from transformers import GenerationConfig, PreTrainedModel, set_seed
 
 from nutshell.machine.errors import UserError
 from nutshell.models.find import read_config
-from nutshell.models.language.architectures import model_classes
+from nutshell.models.language.architectures import model_class
 from nutshell.models.language.causal import CausalModel
 
 
@@ -19,9 +19,9 @@ def load(checkpoint: Path) -> CausalModel:
     Raises:
         UserError: If weights are missing, too many, or do not fit.
     """
-    model_class = model_classes()[read_config(checkpoint)["model_type"]]
+    stock = model_class(read_config(checkpoint)["model_type"])
     try:
-        model, report = model_class.from_pretrained(
+        model, report = stock.from_pretrained(
             checkpoint, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
@@ -55,12 +55,10 @@ def create(config: dict[str, Any], vocab: int, end_of_text: int, seed: int) -> P
     """
     keys = dict(config)
     architecture = keys.pop("model_type")
-    model_class = model_classes()[architecture]
+    new = model_class(architecture)
     set_seed(seed)
     try:
-        return model_class(
-            model_class.config_class(**keys, vocab_size=vocab, bos_token_id=end_of_text, eos_token_id=end_of_text)
-        )
+        return new(new.config_class(**keys, vocab_size=vocab, bos_token_id=end_of_text, eos_token_id=end_of_text))
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise UserError(f"model.config: no {architecture} can be made of it: {reason}") from None
