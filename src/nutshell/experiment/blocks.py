@@ -28,7 +28,7 @@ Band = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 class Checkpoint(Strict):
-    """`model:` which checkpoint: minilm, a folder, an earlier run's folder, or with a revision a name on the Hub."""
+    """`model:` which checkpoint: an embedded one, a folder, an earlier run's, or with a revision a name on the Hub."""
 
     name: Word
     revision: Commit | None = None

@@ -60,6 +60,22 @@ def file_names(name: str, revision: str) -> list[str] | None:
         return None
 
 
+def own_cache() -> Path:
+    """The folder of Hugging Face's cache (HF_HOME) for what nutshell keeps from run to run.
+
+    Raises:
+        UserError: If it cannot be made.
+    """
+    from huggingface_hub.constants import HF_HOME
+
+    folder = Path(HF_HOME) / "nutshell"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: nothing can be kept there: {error.strerror}; set HF_HOME") from None
+    return folder
+
+
 def check_push(training: Mapping[str, Any]) -> None:
     """Checks, before any training, that the Hub takes what the experiment is to push, if it is to push anything.
 

@@ -9,7 +9,7 @@ from typing import Any
 from nutshell.machine import hub
 from nutshell.machine.errors import UserError
 from nutshell.machine.files import read_json
-from nutshell.models.embedded import minilm
+from nutshell.models.embedded.registry import EMBEDDED, served
 
 SMALL_FILES = ("config.json", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json")
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
@@ -24,10 +24,10 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
 def find(name: str, revision: str | None, architectures: Sequence[str], weights: bool = True) -> Path:
-    """The folder of a checkpoint that is safe to load: from the Hub, a local folder or the embedded package.
+    """The folder of a checkpoint that is safe to load: from the Hub, a local folder or an embedded one.
 
     Args:
-        name: With a revision, one on the Hub; without, `minilm`, a checkpoint's folder or an earlier run's.
+        name: With a revision, one on the Hub; without, an embedded one, a checkpoint's folder or an earlier run's.
         revision: A commit on the Hub, or None.
         architectures: The `model_type`s that are served, such as bert.
         weights: False if only config and tokenizer are needed: the weights are then not fetched, and no digest of them
@@ -37,19 +37,18 @@ def find(name: str, revision: str | None, architectures: Sequence[str], weights:
         UserError: If it is not there, is a pickle, wants to run code of its own, is of another architecture, or is
             not what its digest promises.
     """
-    embedded = "bert" in architectures
+    embedded = " or ".join(served(architectures))
     if revision:
-        instead = "without a network, name a local folder in model.name" + ", or take the embedded minilm" * embedded
+        instead = "without a network, name a local folder in model.name"
+        instead += f", or take the embedded {embedded}" * bool(embedded)
         folder = hub.fetch(name, revision, SMALL_FILES + WEIGHTS * weights, "model", instead)
-    elif name == "minilm":
-        folder = minilm.folder(weights)
+    elif name in EMBEDDED:
+        _check_architecture(f"model.name: {name}", EMBEDDED[name].MODEL_TYPE, architectures)
+        folder = EMBEDDED[name].folder(weights)
     else:
-        folder = local(name, "; embedded is minilm" * embedded)
+        folder = local(name, f"; embedded is {embedded}" * bool(embedded))
     config = read_config(folder)
-    if config.get("model_type") not in architectures:
-        has_type = isinstance(config.get("model_type"), str)
-        kind = f"is a {config['model_type']} checkpoint" if has_type else "names no model_type"
-        raise UserError(f"{folder}: {kind}; this task runs {', '.join(architectures)}")
+    _check_architecture(str(folder), config.get("model_type"), architectures)
     _check_sizes(folder / "config.json", config)
     names = [file.name for file in folder.iterdir()]
     if not weights and revision and not any(name.endswith(".safetensors") for name in names):
@@ -60,9 +59,9 @@ def find(name: str, revision: str | None, architectures: Sequence[str], weights:
 
 
 def files(name: str | None, revision: str | None) -> dict[str, list[Path]]:
-    """The files of a local checkpoint that a run reads: config, tokenizer and weights; none of the Hub's or the
+    """The files of a local checkpoint that a run reads: config, tokenizer and weights; none of the Hub's or an
     embedded one, which cannot change, or of one that is not there."""
-    if not name or revision or name == "minilm":
+    if not name or revision or name in EMBEDDED:
         return {}
     try:
         folder = local(name, "")
@@ -71,6 +70,16 @@ def files(name: str | None, revision: str | None) -> dict[str, list[Path]]:
     patterns = SMALL_FILES + WEIGHTS
     every = sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_file()})
     return {"": every} if every else {}
+
+
+def weights_origin(name: str | None, revision: str | None) -> str | None:
+    """What its config.json says that readers of any figure of this checkpoint should know of its weights, such as that
+    they were 4-bit ones; saved models hand it on. None if nothing, or if it is on the Hub."""
+    if not name or revision:
+        return None
+    folder = EMBEDDED[name].folder() if name in EMBEDDED else local(name, "")
+    origin = read_config(folder).get("weights_origin")
+    return origin if isinstance(origin, str) else None
 
 
 def local(name: str, embedded: str) -> Path:
@@ -103,6 +112,12 @@ def read_config(folder: Path) -> dict[str, Any]:
             "since it could do anything on this machine"
         )
     return config
+
+
+def _check_architecture(place: str, model_type: Any, architectures: Sequence[str]) -> None:
+    if model_type not in architectures:
+        kind = f"is a {model_type} checkpoint" if isinstance(model_type, str) else "names no model_type"
+        raise UserError(f"{place}: {kind}; this task runs {', '.join(architectures)}")
 
 
 def _json(file: Path) -> dict[str, Any]:

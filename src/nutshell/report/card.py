@@ -11,7 +11,7 @@ from ruamel.yaml.compat import StringIO
 from nutshell.bits.metrics import Figure
 from nutshell.machine.errors import plural
 from nutshell.machine.launch import precision
-from nutshell.models.embedded import minilm
+from nutshell.models.embedded.registry import repository
 from nutshell.report.results.result import Result
 from nutshell.report.results.summary import Summary
 
@@ -84,7 +84,7 @@ def card(result: Result, summary: Summary, pipeline: str, auto_class: str, own: 
     """
     experiment, provenance, data = result.experiment, result.provenance, result.data
     model, reference = experiment.get("model") or {}, experiment.get("reference") or {}
-    base = minilm.REPOSITORY if model.get("name") == "minilm" else model["name"] if model.get("revision") else None
+    base = model["name"] if model.get("revision") else repository(model.get("name"))
     name = f"{summary.experiment.replace('/', '-')}-seed-{experiment['seed']}"
     counts = ", ".join(f"{count:,} {part}" for part, count in data.examples.items())
     return ModelCard.from_template(

@@ -17,7 +17,7 @@ from nutshell.machine import checkpoints, hub, interruption, launch, progress, p
 from nutshell.machine.errors import LostProcess, UserError, plural
 from nutshell.machine.files import write_json, writing
 from nutshell.machine.launch import is_main
-from nutshell.models.find import read_config
+from nutshell.models.find import read_config, weights_origin
 from nutshell.models.language.architectures import OWN
 from nutshell.report.card import card
 from nutshell.report.results.result import Result, read_result
@@ -143,12 +143,14 @@ def _run_seed(
         command = experiment.command(seed, folder.parents[2], **launched)
         tracker = Tracker(mode, str(experiment.place), seed, folder)
         about = {**resolved, "launch": launched, "command": command}
+        model = getattr(experiment, "model", None)
+        origin = weights_origin(model.name, model.revision) if model else None
         record = Record(folder, about, force, resume is not None, tracker, clock.origin(args).model_dump())
         try:
             measurement = task.run(experiment, args, resume, record)
             if is_main():
                 result = Result(
-                    **dict(measurement),
+                    **dict(measurement) | {"notes": [*measurement.notes, *filter(None, [origin])]},
                     experiment=experiment.resolved(seed),
                     read=read,
                     command=command,

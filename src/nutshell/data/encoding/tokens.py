@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from nutshell.data.datasets import LabelledData
 from nutshell.data.encoding.tokenizers import load_tokenizer, template
 from nutshell.data.parts import Part
-from nutshell.machine.errors import UserError
+from nutshell.machine import hub
 
 logger = logging.getLogger("nutshell")
 
@@ -96,16 +96,10 @@ def cached(key: Sequence[str], suffix: str, write: Callable[[Path], None] | None
     Raises:
         UserError: If the cache cannot be written.
     """
-    from huggingface_hub.constants import HF_HOME
-
-    folder = Path(HF_HOME) / "nutshell"
+    folder = hub.own_cache()
     file = folder / f"{hashlib.sha256(chr(10).join(key).encode()).hexdigest()}{suffix}"
     if file.exists() or write is None:
         return file
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: tokens cannot be kept there: {error.strerror}; set HF_HOME") from None
     partial = file.with_suffix(f".{os.getpid()}")
     try:
         write(partial)

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from nutshell.machine.errors import UserError
 from nutshell.models.classifiers.encoders import ADAPTED
-from nutshell.models.embedded import minilm
+from nutshell.models.embedded.registry import repository
 
 
 def add(classifier: PreTrainedModel, model, trained: Path | None):
@@ -76,7 +76,7 @@ def save(adapted, tokenizer, folder: Path, model) -> None:
     merged.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     settings = adapted.peft_config["default"]  # until now with a folder of this machine, which means nothing elsewhere
-    settings.base_model_name_or_path = minilm.REPOSITORY if model.name == "minilm" else model.name
+    settings.base_model_name_or_path = repository(model.name) or model.name
     settings.revision = model.revision
     adapted.save_pretrained(folder / "adapter", save_embedding_layers=False)  # or peft asks the Hub for their number
     (folder / "adapter" / "README.md").unlink()  # a form that nobody has filled in

