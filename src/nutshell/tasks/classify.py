@@ -105,7 +105,8 @@ class Classify(Task):
         import datasets
         from transformers import set_seed
 
-        from nutshell.models.classifiers import lora, wrapper
+        from nutshell.models import adapters
+        from nutshell.models.classifiers import wrapper
         from nutshell.runs.session import Session, data_of, evaluated_on, pass_of, validation
         from nutshell.runs.trainer.classifier import ClassifierTrainer
         from nutshell.runs.trainer.order import longest_first
@@ -144,7 +145,7 @@ class Classify(Task):
 
         part = parts.reported
         if experiment.model.lora:
-            lora.merge(model)
+            adapters.merge(model)
         progress.stage(f"measuring the {parts.reported_as} part")
         columns, result = trainer.answers(rows[parts.reported_name], numpy.asarray(part.labels))
         progress.stage("computing figures and intervals")
@@ -154,7 +155,7 @@ class Classify(Task):
         if not experiment.model.lora:
             trainer.save_model(str(folder / "model"))
         elif args.should_save:
-            lora.save(model, tokenizer, folder, experiment.model)
+            adapters.save(model, tokenizer, folder, experiment.model)
         trainer.save_state()  # trainer_state.json, with the log history
         if trainer.is_world_process_zero():
             units.write(folder)
@@ -175,7 +176,7 @@ class Classify(Task):
             else baselines.training_mean(metrics, train_labels, units.columns),
             notes=_notes(columns["predicted"], parts.labels),
             data=data_of(parts),
-            parameters=Parameters(**wrapper.parameters(model)),
+            parameters=Parameters(**adapters.parameters(model)),
             evaluation=pass_of(result, len(part), sum(rows[parts.reported_name]["length"])),
             training=session.speed(trainer, len(parts.train), train_tokens),
             matrix=Matrix.of(columns["label"], columns["predicted"], parts.labels) if parts.labels else None,

@@ -13,9 +13,9 @@ from transformers import AutoModelForSequenceClassification
 
 from nutshell.bits import units
 from nutshell.machine.errors import UserError
+from nutshell.models.adapters import merge, parameters, save
 from nutshell.models.classifiers import wrapper
 from nutshell.models.classifiers.encoders import ENCODERS
-from nutshell.models.classifiers.lora import merge, save
 from tests.models.classifiers.tiny import LABELS, block, lora, pairs
 
 YAML = """\
@@ -51,7 +51,7 @@ def test_adapters_the_head_and_the_pooler_are_trained(name, load, checkpoints):
     assert sum(weight.numel() for weight in trained.values()) == expected
     assert model.num_parameters(only_trainable=True) == expected
     size = plain.num_parameters() + sum(weight.numel() for weight in adapters.values())
-    assert wrapper.parameters(model) == {"all": size, "trained": expected}
+    assert parameters(model) == {"all": size, "trained": expected}
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
 
 
@@ -105,7 +105,7 @@ def test_targets(load):
     assert all(".key." in key or ".intermediate.dense." in key for key in names) and len(names) == 8
     for wrong in ("vlaue", "ery", "word_embeddings", "classifier", "pooler.dense"):
         with pytest.raises(
-            UserError, match=rf"targets: {wrong} is no linear layer of this encoder, which has dense, key"
+            UserError, match=rf"targets: {wrong} is no linear layer of this model, which has dense, key"
         ):
             load("bert", targets=["query", wrong])
 

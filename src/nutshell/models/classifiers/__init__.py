@@ -1,1 +1,1 @@
-"""Classifiers of many encoders: which are served, the wrapper over their stock classes, low-rank adapters."""
+"""Classifiers of many encoders: which are served, the wrapper over their stock classes."""

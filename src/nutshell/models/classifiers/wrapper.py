@@ -13,6 +13,7 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from nutshell.machine.errors import UserError
+from nutshell.models import adapters
 from nutshell.models.classifiers import encoders
 from nutshell.models.find import read_config
 
@@ -89,9 +90,14 @@ def load(checkpoint: Path, labels: Sequence[str], model, trained: Path | None = 
     if new_head:
         _draw(classifier)
     if model.lora:
-        from nutshell.models.classifiers import lora
-
-        return lora.add(classifier, model, trained)
+        return adapters.add(
+            classifier,
+            model.lora,
+            encoders.ADAPTED[classifier.config.model_type],
+            adapters.CLASSIFIER,
+            trained,
+            whole=_beyond(classifier),
+        )
     freeze(classifier, model.trainable)
     return classifier
 
@@ -105,15 +111,6 @@ def load_saved(folder: Path) -> PreTrainedModel:
     config = read_config(folder)
     names = {} if config.get("problem_type") == "regression" else config["id2label"]
     return _load(folder, [names[str(number)] for number in range(len(names))], None, False)
-
-
-def parameters(model) -> dict[str, int]:
-    """How many there are, and how many of them are trained. What peft keeps of the head as it was is not counted."""
-    weights = [weight for name, weight in model.named_parameters() if ".original_module." not in name]
-    return {
-        "all": sum(weight.numel() for weight in weights),
-        "trained": sum(weight.numel() for weight in weights if weight.requires_grad),
-    }
 
 
 def layers(model: PreTrainedModel) -> torch.nn.ModuleList:
@@ -130,6 +127,14 @@ def freeze(model: PreTrainedModel, trainable: str) -> None:
     for module in (*every[len(every) - last :], getattr(model.base_model, "pooler", None)):
         if module is not None:
             module.requires_grad_(True)
+
+
+def _beyond(model: PreTrainedModel) -> list[str]:
+    """The names of what `trainable: head` trains: all that is beyond the encoder, and its pooler. (Left to itself peft
+    freezes the pooler, which some checkpoints lack, so that it would stay as it was drawn.)"""
+    encoder = model.base_model_prefix
+    beyond = [name for name, part in model.named_children() if name != encoder and [*part.parameters()]]
+    return beyond + ["pooler"] * (getattr(model.base_model, "pooler", None) is not None)
 
 
 def _load(checkpoint: Path, labels: Sequence[str], dropout: float | None, new_head: bool) -> PreTrainedModel:
