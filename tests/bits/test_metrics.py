@@ -118,7 +118,7 @@ TOKENS_OF_WINDOWS = RNG.integers(5, 9, 400)
 
 def modelled(nats, tokens, size_bytes) -> dict[str, float | None]:
     columns = {"nats": numpy.asarray(nats), "tokens": numpy.asarray(tokens), "bytes": numpy.asarray(size_bytes)}
-    return values(language_model.METRICS, columns)
+    return values(language_model.METRICS, columns | {"words": numpy.asarray(tokens)})
 
 
 def test_a_model_that_knows_nothing():
@@ -127,6 +127,8 @@ def test_a_model_that_knows_nothing():
     assert len(stream) - 1 == 11 and text_part([TEXT]).size_bytes == 10
     assert modelled(numpy.full(11, math.log(257)), numpy.ones(11), numpy.array([10] + [0] * 10)) == {
         "perplexity": pytest.approx(257, rel=1e-5),
+        "word_perplexity": pytest.approx(257, rel=1e-5),
+        "byte_perplexity": pytest.approx(257**1.1),
         "bits_per_byte": pytest.approx(11 * math.log2(257) / 10),
     }
 
@@ -158,7 +160,7 @@ def test_bytes_are_the_text_s_whatever_the_tokenizer():
     text = text_part(SENTENCES)
     lengths = []
     for vocabulary in (vocabularies.of_bytes(), vocabularies.trained(text, 280)):
-        spans = windows.windows(windows.stream(text, vocabulary), 16, 7)
+        spans = windows.windows(windows.stream(text, vocabulary), vocabulary, 16, 7)
         scored = [token for ids, number in spans for token in ids[len(ids) - number :].tolist()]
         spelled = [vocabulary.tokenizer.id_to_token(token) for token in scored if token != vocabulary.end_of_text]
         assert sum(map(len, spelled)) == text.size_bytes == sum(len(sentence.encode()) for sentence in SENTENCES)
@@ -171,6 +173,8 @@ def test_perplexity_is_of_tokens_and_bits_are_of_bytes():
     figures = modelled([2.0, 2.0], [2, 1], [5, 3])
     assert figures == {
         "perplexity": pytest.approx(math.exp(4 / 3)),
+        "word_perplexity": pytest.approx(math.exp(4 / 3)),
+        "byte_perplexity": pytest.approx(math.exp(4 / 8)),
         "bits_per_byte": pytest.approx(4 / math.log(2) / 8),
     }
     assert modelled([3.0, 1.0], [4, 2], [1, 7])["bits_per_byte"] == figures["bits_per_byte"]
@@ -183,8 +187,9 @@ def test_a_perplexity_beyond_all_floats_is_a_number():
 def test_intervals_of_a_language_model():
     """Around the value, as wide as the normal approximation says, and the same every time."""
     columns = {"nats": NATS_OF_WINDOWS, "tokens": TOKENS_OF_WINDOWS, "bytes": 3 * TOKENS_OF_WINDOWS}
+    columns["words"] = TOKENS_OF_WINDOWS // 2
     figures, ends = values(language_model.METRICS, columns), intervals(language_model.METRICS, columns)
-    assert all(ends[name][0] < figures[name] < ends[name][1] for name in ("perplexity", "bits_per_byte"))
+    assert all(ends[name][0] < figures[name] < ends[name][1] for name in figures)
     loss, tokens = math.log(figures["perplexity"]), TOKENS_OF_WINDOWS.sum()
     error = (NATS_OF_WINDOWS - loss * TOKENS_OF_WINDOWS).std() * math.sqrt(400) / tokens
     low, high = (math.log(end) for end in ends["perplexity"])
@@ -203,8 +208,8 @@ def test_more_stretches_make_the_interval_smaller():
 
 
 def test_one_stretch_has_no_interval():
-    one = {"nats": NATS_OF_WINDOWS[:1], "tokens": TOKENS_OF_WINDOWS[:1], "bytes": TOKENS_OF_WINDOWS[:1]}
-    assert intervals(language_model.METRICS, one) == {"perplexity": None, "bits_per_byte": None}
+    one = {"nats": NATS_OF_WINDOWS[:1]} | dict.fromkeys(("tokens", "bytes", "words"), TOKENS_OF_WINDOWS[:1])
+    assert [*intervals(language_model.METRICS, one).values()] == 4 * [None]
 
 
 # Generated text

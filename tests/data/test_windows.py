@@ -10,7 +10,7 @@ from huggingface_hub import constants
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from nutshell.data.encoding import tokens
-from nutshell.data.text import vocabularies, windows
+from nutshell.data.text import stretches, vocabularies, windows
 from nutshell.data.text.vocabularies import Vocabulary
 from nutshell.machine.errors import UserError
 from nutshell.runs.trainer.language import TextCollator
@@ -24,6 +24,7 @@ TEXTS = [
     "Nul \0, \ufeffMarke, e\u0301 und \u2028.",
     "  zwei  Leerzeichen  ",
 ]
+COUNTING = Vocabulary(None, "", -1)  # of a stream that counts up from 0
 SPELLED = "Es endet <|endoftext|> nicht.<|endoftext|>"
 
 
@@ -170,7 +171,7 @@ def positions(spans: windows.Windows) -> list[int]:
 
 @pytest.mark.parametrize("length", [2, 8, 9, 10, 17, 100])
 def test_training_drops_no_token_and_trains_every_position(length):
-    spans = windows.windows(numpy.arange(length, dtype=numpy.int32), 8, 8)
+    spans = windows.windows(numpy.arange(length, dtype=numpy.int32), COUNTING, 8, 8)
     assert positions(spans) == list(range(1, length))  # predicted
     assert [int(token) for ids, _ in spans for token in ids[:-1]] == list(range(length - 1))  # fed
     assert [len(ids) - 1 for ids, _ in spans] == [8] * ((length - 1) // 8) + [(length - 1) % 8] * bool((length - 1) % 8)
@@ -180,7 +181,7 @@ def test_training_drops_no_token_and_trains_every_position(length):
 @pytest.mark.parametrize(("block", "stride"), [(8, 8), (8, 7), (8, 4), (8, 3), (8, 1), (5, 2), (1, 1), (64, 64)])
 def test_every_position_but_the_first_is_scored_once_with_enough_before_it(block, stride):
     for length in range(2, 60):
-        spans = windows.windows(numpy.arange(length, dtype=numpy.int32), block, stride)
+        spans = windows.windows(numpy.arange(length, dtype=numpy.int32), COUNTING, block, stride)
         assert positions(spans) == list(range(1, length))
         for number, (ids, scored) in enumerate(spans):
             assert ids.tolist() == list(range(ids[0], ids[0] + len(ids))) and 2 <= len(ids) <= block + 1
@@ -190,7 +191,7 @@ def test_every_position_but_the_first_is_scored_once_with_enough_before_it(block
 
 
 def test_windows_that_do_not_overlap_share_one_token():
-    spans = windows.windows(numpy.arange(10, dtype=numpy.int32), 4, 4)
+    spans = windows.windows(numpy.arange(10, dtype=numpy.int32), COUNTING, 4)
     assert [(ids.tolist(), scored) for ids, scored in spans] == [
         ([0, 1, 2, 3, 4], 4),
         ([4, 5, 6, 7, 8], 4),
@@ -220,7 +221,7 @@ def test_what_is_not_scored_is_no_label():
 @pytest.mark.parametrize("size", [1, 4, 64])
 def test_labels_of_all_batches_are_the_scored_tokens(size, cache):
     stream = windows.stream(text_part(TEXTS), BYTES)
-    spans = windows.windows(stream, 16, 5)
+    spans = windows.windows(stream, BYTES, 16, 5)
     labels = []
     for first in range(0, len(spans), size):
         batch = TextCollator(END)([spans[row] for row in range(first, min(first + size, len(spans)))])
@@ -234,9 +235,9 @@ def test_labels_of_all_batches_are_the_scored_tokens(size, cache):
 def test_stretches_by_brute_force(cache, monkeypatch):
     """Every token's nats in the stretch of its last byte, an end of text in its document's last; an empty document is
     a stretch of its own; the same stretches for another tokenizer."""
-    monkeypatch.setattr(windows, "STRETCH_BYTES", 10)
+    monkeypatch.setattr(stretches, "STRETCH_BYTES", 10)
     part = text_part([*TEXTS, "", "0123456789"])
-    stretches = [
+    every = [
         (number, start, min(10, len(text.encode()) - start))
         for number, text in enumerate(part.documents)
         for start in range(0, max(1, len(text.encode())), 10)
@@ -244,8 +245,8 @@ def test_stretches_by_brute_force(cache, monkeypatch):
     counts = []
     for vocabulary in (BYTES, vocabularies.trained(text_part(TEXTS * 3), 270)):
         nats, tokens, stream = (
-            dict.fromkeys(stretches, 0.0),
-            dict.fromkeys(stretches, 0),
+            dict.fromkeys(every, 0.0),
+            dict.fromkeys(every, 0),
             windows.stream(part, vocabulary),
         )
         costs = numpy.random.default_rng(0).exponential(size=len(stream) - 1)
@@ -253,11 +254,11 @@ def test_stretches_by_brute_force(cache, monkeypatch):
         for token, cost in zip(stream[1:].tolist(), costs, strict=True):
             ends = token == vocabulary.end_of_text
             end += 0 if ends else len(vocabulary.tokenizer.id_to_token(token))
-            place = next(key for key in stretches if key[0] == number and max(0, end - 1) < key[1] + 10)
+            place = next(key for key in every if key[0] == number and max(0, end - 1) < key[1] + 10)
             nats[place], tokens[place] = nats[place] + cost, tokens[place] + 1
             number, end = (number + 1, 0) if ends else (number, end)
-        columns = windows.stretches(part, vocabulary, stream, costs)
-        assert [*zip(*(columns[key].tolist() for key in ("document", "start_byte", "bytes")), strict=True)] == stretches
+        columns = stretches.sums(part, vocabulary, windows.windows(stream, vocabulary, 8), costs)
+        assert [*zip(*(columns[key].tolist() for key in ("document", "start_byte", "bytes")), strict=True)] == every
         assert columns["tokens"].tolist() == [*tokens.values()]
         assert columns["nats"] == pytest.approx([*nats.values()])
         counts.append(columns["tokens"].sum())
@@ -271,11 +272,12 @@ def test_tokens_that_are_not_bytes_leave_one_stretch(cache, caplog):
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Split(Regex("."), "isolated"), decoders.Fuse()
     vocabulary, part = Vocabulary(tokenizer, "letters", 2), text_part(["aß", "ßa"])
     stream = windows.stream(part, vocabulary)
-    columns = windows.stretches(part, vocabulary, stream, numpy.arange(6.0))
+    columns = stretches.sums(part, vocabulary, windows.windows(stream, vocabulary, 8), numpy.arange(6.0))
     assert {name: column.tolist() for name, column in columns.items()} == {
         "document": [0],
         "start_byte": [0],
         "bytes": [6],
+        "words": [2],
         "tokens": [6],
         "nats": [15.0],
     }
@@ -286,5 +288,5 @@ def test_small_costs_are_not_lost_in_a_long_sum(cache):
     part = text_part(["x" * 3_000_000])
     stream = windows.stream(part, BYTES)
     costs = numpy.full(len(stream) - 1, 0.1, dtype=numpy.float32)
-    nats = windows.stretches(part, BYTES, stream, costs)["nats"].sum()
+    nats = stretches.sums(part, BYTES, windows.windows(stream, BYTES, 8), costs)["nats"].sum()
     assert nats == pytest.approx(len(costs) * float(numpy.float32(0.1)), rel=1e-12)

@@ -13,7 +13,7 @@ from nutshell.bits.statistics import bits_ratio, exponential_ratio
 from nutshell.bits.units import Units
 from nutshell.data.datasets import TEXTS, TextData, problems
 from nutshell.data.text import corpus as corpora
-from nutshell.data.text import documents, vocabularies, windows
+from nutshell.data.text import documents, stretches, vocabularies
 from nutshell.experiment.blocks import Commit, Positive, Reference, Strict, Trained, Word
 from nutshell.experiment.checks import Blocks, Problem
 from nutshell.machine import progress
@@ -27,7 +27,10 @@ from nutshell.tasks.task import Card, Task, register
 
 METRICS = (
     Metric("bits_per_byte", "bits per UTF-8 byte", False, bits_ratio, ("nats", "bytes"), given=("bytes",)),
-    Metric("perplexity", "per token", False, exponential_ratio, ("nats", "tokens"), given=("tokens",)),
+    *(
+        Metric(name, f"per {unit}", False, exponential_ratio, ("nats", f"{unit}s"), given=(f"{unit}s",))
+        for name, unit in (("perplexity", "token"), ("word_perplexity", "word"), ("byte_perplexity", "byte"))
+    ),
 )
 
 
@@ -50,6 +53,9 @@ class Evaluation(Strict):
     """`evaluation:` how the final figure is measured."""
 
     stride: Positive | None = None  # tokens; None: the block, windows that do not overlap
+    documents: Literal["joined", "separate"] = "joined"
+    count_ends: bool = True
+    last_window: Literal["short", "full"] = "short"
 
 
 class LanguageModelExperiment(Trained):
@@ -61,11 +67,6 @@ class LanguageModelExperiment(Trained):
     samples: list[Word] = []
     generation: dict[str, Any] = {}
     reference: Reference.of(*(metric.name for metric in METRICS)) | None = None
-
-    @property
-    def stride(self) -> int:
-        """Tokens from one window of the final figure to the next."""
-        return self.evaluation.stride or self.data.block_tokens
 
     @staticmethod
     def training_schema() -> type[BaseModel]:
@@ -113,18 +114,17 @@ class LanguageModel(Task):
         training = plans.settings(experiment)
         corpus = _load(experiment, weights=False)
         _requests(experiment, corpus)
-        block_tokens, streams = experiment.data.block_tokens, corpus.streams
+        block_tokens = experiment.data.block_tokens
         lines, train_tokens = [plans.parts(corpus.parts, "documents")], 0
         if plans.trains(training):
-            blocks = windows.windows(streams["train"], block_tokens, block_tokens)
+            blocks = corpus.windows("train", block_tokens)
             epochs, steps = plans.steps(len(blocks), training, f"blocks of {block_tokens} tokens")
-            train_tokens = round(epochs * len(streams["train"]))
+            train_tokens = round(epochs * len(blocks.tokens))
             lines += [steps, *plans.early_stopping(experiment)]
-        reported = streams[corpus.parts.reported_name]
-        final = windows.windows(reported, block_tokens, experiment.stride)
+        final = corpus.windows(corpus.parts.reported_name, block_tokens, **experiment.evaluation.model_dump())
         return [
             *lines,
-            f"tokens:   {train_tokens:,} in training, {len(reported) - 1:,} measured in {len(final):,} windows; "
+            f"tokens:   {train_tokens:,} in training, {final.scored.sum():,} measured in {len(final):,} windows; "
             f"vocabulary of {len(corpus.vocabulary):,}",
         ]
 
@@ -137,6 +137,7 @@ class LanguageModel(Task):
         with args.main_process_first(desc="tokenizing"):
             corpus = _load(experiment)
         parts, streams, block_tokens = corpus.parts, corpus.streams, experiment.data.block_tokens
+        blocks = {name: corpus.windows(name, block_tokens) for name in streams}
         progress.stage("loading the model")
         model, tokenizer = _model(experiment, corpus, session.finished, args.seed)
         prompts = _requests(experiment, corpus)
@@ -145,12 +146,10 @@ class LanguageModel(Task):
         trainer = LanguageModelTrainer(
             model,
             args,
-            padding=corpus.vocabulary.end_of_text,
-            train_dataset=windows.windows(streams["train"], block_tokens, block_tokens) if parts.train else None,
-            eval_dataset=windows.windows(streams["validation"], block_tokens, block_tokens)
-            if parts.validation
-            else None,
-            eval_bytes=parts.validation.size_bytes if parts.validation else None,
+            vocabulary=corpus.vocabulary,
+            train_dataset=blocks.get("train"),
+            eval_dataset=blocks.get("validation"),
+            eval_sizes=stretches.sizes(parts.validation) if parts.validation else {},
             processing_class=tokenizer,
             metrics=METRICS,
             callbacks=[record, *([Samples(prompts, experiment.generation, tokenizer)] if prompts else [])],
@@ -160,12 +159,12 @@ class LanguageModel(Task):
         else:
             record.begin(args)
 
-        part, stream = parts.reported, streams[parts.reported_name]
-        final = windows.windows(stream, block_tokens, experiment.stride)
+        part = parts.reported
+        final = corpus.windows(parts.reported_name, block_tokens, **experiment.evaluation.model_dump())
         progress.stage(f"measuring the {parts.reported_as} part")
         result, costs = trainer.measure(final)
         progress.stage("computing figures and intervals")
-        units = Units("stretches of text", METRICS, windows.stretches(part, corpus.vocabulary, stream, costs))
+        units = Units("stretches of text", METRICS, stretches.sums(part, corpus.vocabulary, final, costs))
         folder = Path(args.output_dir)
         trainer.save_model(str(folder / "model"))
         trainer.save_state()  # trainer_state.json, with the log history
@@ -181,18 +180,19 @@ class LanguageModel(Task):
             else {},
             data=data_of(parts, {name: len(tokens) for name, tokens in streams.items()}),
             parameters=parameters,
-            evaluation=pass_of(result, len(part), len(costs)),
+            evaluation=pass_of(result, len(part), units.columns["tokens"].sum().item()),
             training=session.speed(trainer, len(trainer.train_dataset), len(streams["train"])) if trained else None,
             facts={
                 "nats measured": float(costs.sum(dtype=numpy.float64)),
-                "tokens measured": len(costs),
+                "tokens measured": units.columns["tokens"].sum().item(),
                 "bytes measured": part.size_bytes,
+                "words measured": units.columns["words"].sum().item(),
                 "windows": len(final),
-                "stride, tokens": experiment.stride,
+                "stride, tokens": experiment.evaluation.stride or block_tokens,
                 "vocabulary, tokens": len(corpus.vocabulary),
                 "sha256 of the tokenizer": corpus.vocabulary.digest,
             },
-            histogram=_lengths(streams["train"], corpus.vocabulary.end_of_text, block_tokens) if trained else None,
+            histogram=_lengths(streams["train"], corpus.vocabulary, block_tokens) if trained else None,
         )
 
     def load(self, checkpoint: Path) -> Any:
@@ -204,8 +204,8 @@ class LanguageModel(Task):
         from nutshell.runs.finished.scoring import scorer
 
         vocabulary = vocabularies.of_checkpoint(checkpoint, read_config(checkpoint))
-        data = experiment.data
-        return scorer(models, args, vocabulary, data.block_tokens, experiment.stride, data.column or "text")
+        evaluation = {"block_tokens": experiment.data.block_tokens, **experiment.evaluation.model_dump()}
+        return scorer(models, args, vocabulary, experiment.data.column or "text", evaluation)
 
 
 def _load(experiment: LanguageModelExperiment, weights: bool = True) -> corpora.Corpus:
@@ -234,9 +234,9 @@ def _model(experiment: LanguageModelExperiment, corpus: corpora.Corpus, finished
     return build.create(experiment.model.config, len(vocabulary), vocabulary.end_of_text, seed), tokenizer
 
 
-def _lengths(stream: numpy.ndarray, end_of_text: int, block_tokens: int) -> Histogram:
-    """Of the training documents, each with its end of text."""
-    lengths = numpy.diff(numpy.flatnonzero(stream == end_of_text))
+def _lengths(stream: numpy.ndarray, vocabulary: vocabularies.Vocabulary, block_tokens: int) -> Histogram:
+    """Of the training documents, each with the tokens around it."""
+    lengths = numpy.bincount(stretches.owners(stream, vocabulary))
     note = "training documents, joined and divided into blocks: nothing is cut"
     return Histogram.of(lengths, "lengths, tokens", note, block_tokens, "block")
 

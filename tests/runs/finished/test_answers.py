@@ -12,7 +12,8 @@ import pytest
 import nutshell as library
 from nutshell.bits import units
 from nutshell.cli import arguments
-from nutshell.data.text.windows import windows, windows_apart
+from nutshell.data.text.vocabularies import Vocabulary
+from nutshell.data.text.windows import join, windows
 from nutshell.machine import interruption
 from nutshell.machine.errors import UserError
 from nutshell.machine.files import read_json, write_json
@@ -298,11 +299,11 @@ def test_documents_of_a_table(language_model, nutshell, tmp_path):
 
 
 def test_windows_apart_are_each_text_s_own():
-    rows = [[5] * 7, [], [6] * 30]
-    every = windows_apart(rows, 0, 8, 4)
+    rows, ended = [[5] * 7, [], [6] * 30], Vocabulary(None, "", 0)
+    every = windows(join(rows, ended), ended, 8, 4, documents="separate")
     lengths = [end - start for start, end, _ in every.spans]
     assert lengths == sorted(lengths, reverse=True) and sum(scored for *_, scored in every.spans) == 7 + 1 + 1 + 31
-    alone = [windows(numpy.array([0, *ids, 0]), 8, 4) for ids in rows]
+    alone = [windows(numpy.array([0, *ids, 0]), ended, 8, 4) for ids in rows]
     assert sorted(map(len, alone)) and len(every) == sum(map(len, alone))
     seen = sorted(tuple(every[number][0]) for number in range(len(every)))
     assert seen == sorted(tuple(one[number][0]) for one in alone for number in range(len(one)))

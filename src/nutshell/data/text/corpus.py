@@ -34,6 +34,10 @@ class Corpus:
     vocabulary: Vocabulary
     streams: dict[str, numpy.ndarray]
 
+    def windows(self, name: str, block_tokens: int, **settings) -> windows.Windows:
+        """Those of a part, as `windows.windows` takes the settings; without any those of training."""
+        return windows.windows(self.streams[name], self.vocabulary, block_tokens, **settings)
+
 
 def find_model(model, data: TextData, weights: bool = True) -> tuple[Path | None, dict[str, Any], Vocabulary | None]:
     """The checkpoint's folder, None for a new model; the model's config; its tokenizer, None if it has to be

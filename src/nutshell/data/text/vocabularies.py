@@ -21,29 +21,51 @@ BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())  # 256 characters, one for e
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A tokenizer, its sha256, the id of the token that ends a document, and that which its own settings name."""
+    """A tokenizer, and the tokens around a document.
+
+    Attributes:
+        digest: The tokenizer's sha256.
+        end_of_text: The id of the token that ends a document.
+        own_end_of_text: That which the tokenizer's own settings name.
+        start: The id of the token that begins a document; None: the end of text, of the document before.
+    """
 
     tokenizer: Tokenizer
     digest: str
     end_of_text: int
     own_end_of_text: int | None = None
+    start: int | None = None
 
     def __len__(self) -> int:
         return self.tokenizer.get_vocab_size()
+
+    @property
+    def start_of_text(self) -> int:
+        """The token that is fed before a document."""
+        return self.end_of_text if self.start is None else self.start
+
+    @property
+    def only_fed(self) -> tuple[int, ...]:
+        """Tokens that are fed and never predicted: a start of text, unless it is the end of the document before."""
+        return () if self.start_of_text == self.end_of_text else (self.start_of_text,)
 
     def describe_end(self) -> str:
         """Which tokens end a text, for the message that this cannot be."""
         own, ends = self.own_end_of_text, f"config.json ends a text with {self._describe(self.end_of_text)}"
         return ends if own is None else f"{ends}, the tokenizer with {self._describe(own)}"
 
-    def _describe(self, number: int) -> str:
+    def describe_start(self) -> str:
+        """Which token begins a text, for the message that this cannot be."""
+        return f"config.json begins a text with {self._describe(self.start_of_text, 'bos_token_id')}"
+
+    def _describe(self, number: int, key: str = "eos_token_id") -> str:
         token = self.tokenizer.id_to_token(number)
-        return f"eos_token_id {number}, " + ("which is no token" if token is None else f"the token {shown(token)}")
+        return f"{key} {number}, " + ("which is no token" if token is None else f"the token {shown(token)}")
 
     def token_bytes(self) -> numpy.ndarray:
         """How many bytes each token spells, (vocab,); a byte-level token has one character for each."""
         sizes = [len(self.tokenizer.id_to_token(number) or "") for number in range(len(self))]
-        sizes[self.end_of_text] = 0
+        sizes[self.end_of_text] = sizes[self.start_of_text] = 0
         return numpy.array(sizes)
 
 
@@ -55,11 +77,13 @@ def of_checkpoint(checkpoint: Path, config: dict[str, Any]) -> Vocabulary:
         config: Its config.json, which may leave out what is transformers' default.
 
     Raises:
-        UserError: If it has none, or one that has more tokens than the model, or no single token that ends a text.
+        UserError: If it has none, or one that has more tokens than the model, or no single token that ends a text, or
+            one that begins a text and is none of its own.
     """
     tokenizer, digest = load_tokenizer(checkpoint)
     config = complete(config)
-    vocabulary = Vocabulary(strict(tokenizer), digest, config.get("eos_token_id"), _own_end(checkpoint, tokenizer))
+    around = config.get("eos_token_id"), _own_end(checkpoint, tokenizer), config.get("bos_token_id")
+    vocabulary = Vocabulary(strict(tokenizer), digest, *around)
     if len(vocabulary) > config["vocab_size"]:
         raise UserError(
             f"{checkpoint}: its tokenizer has {len(vocabulary):,} tokens, its model {config['vocab_size']:,}: they are "
@@ -71,6 +95,10 @@ def of_checkpoint(checkpoint: Path, config: dict[str, Any]) -> Vocabulary:
     if vocabulary.end_of_text not in range(len(vocabulary)):
         raise UserError(
             f"{checkpoint}: {vocabulary.describe_end()}; the tokenizer's ids are 0 to {len(vocabulary) - 1}"
+        )
+    if vocabulary.start_of_text not in range(len(vocabulary)):
+        raise UserError(
+            f"{checkpoint}: {vocabulary.describe_start()}; the tokenizer's ids are 0 to {len(vocabulary) - 1}"
         )
     return vocabulary
 

@@ -1,6 +1,6 @@
 """A language model under the exact Trainer: every token of a window is trained on, and measured in nats."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy
@@ -8,6 +8,7 @@ import torch
 from torch.nn.functional import pad
 
 from nutshell.bits.metrics import Metric, evaluation_module
+from nutshell.data.text.vocabularies import Vocabulary
 from nutshell.data.text.windows import Windows
 from nutshell.machine.errors import UserError
 from nutshell.runs.trainer.exact import ExactTrainer
@@ -19,27 +20,32 @@ class LanguageModelTrainer(ExactTrainer):
     batches' means.
 
     Args:
-        padding: The token to pad with.
+        vocabulary: The model's.
         metrics: What is logged of an evaluation, next to the loss.
-        eval_bytes: UTF-8 bytes of the validation part; None without one.
+        eval_sizes: `bytes` and `words` of the validation part; none without one.
     """
 
-    def __init__(self, *args, padding: int, metrics: Sequence[Metric], eval_bytes: int | None, **kwargs):
-        super().__init__(*args, data_collator=TextCollator(padding), compute_metrics=self.figures, **kwargs)
-        self.metrics, self.eval_bytes, self.eval_tokens = evaluation_module(metrics), eval_bytes, None
+    def __init__(
+        self, *args, vocabulary: Vocabulary, metrics: Sequence[Metric], eval_sizes: Mapping[str, int], **kwargs
+    ):
+        collator = TextCollator(vocabulary.end_of_text, vocabulary.only_fed)
+        super().__init__(*args, data_collator=collator, compute_metrics=self.figures, **kwargs)
+        self.metrics, self.eval_sizes, self.eval_tokens = evaluation_module(metrics), eval_sizes, None
 
     def measure(self, windows: Windows) -> tuple[Any, numpy.ndarray]:
-        """What `predict` returns, and what each token of the stream except the first costs: (tokens - 1,) nats.
+        """What `predict` returns, and what each token of the stream except the first costs: (tokens - 1,) nats, 0 where
+        it is not predicted.
 
         Raises:
             UserError: If a token's cost is not finite.
         """
         self.compute_metrics = None  # of the validation part
+        self.data_collator.only_fed = windows.only_fed
         result = self.predict(windows)
         _check_finite(result.predictions)
         costs = windows.in_order(result.predictions)
-        if len(costs) != len(windows.tokens) - 1 or len(costs) != result.label_ids.sum():
-            raise RuntimeError(f"{len(costs)} tokens were scored, but the stream has {len(windows.tokens)}")
+        if result.label_ids.sum() != windows.scored.sum():
+            raise RuntimeError(f"{result.label_ids.sum()} tokens were scored instead of {windows.scored.sum()}")
         return result, costs
 
     def figures(self, result) -> dict[str, float | None]:
@@ -48,7 +54,7 @@ class LanguageModelTrainer(ExactTrainer):
         totals = {
             "nats": float(result.predictions.sum(dtype=numpy.float64)),
             "tokens": float(result.label_ids.sum()),
-            "bytes": float(self.eval_bytes),
+            **self.eval_sizes,
         }
         values = self.metrics.compute(**{name: [total] for name, total in totals.items()})
         return {**values, "loss": totals["nats"] / totals["tokens"]}
@@ -76,9 +82,10 @@ class LanguageModelTrainer(ExactTrainer):
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         """Nats (batch, tokens - 1), 0 where nothing is scored, and (batch,) how many tokens are."""
         inputs = self._prepare_inputs(inputs)
-        scored = inputs.pop("labels")[:, 1:] != PADDING
+        scored = inputs["labels"][:, 1:] != PADDING
+        # No mask: what pads a row comes after all that is scored, and a mask costs attention its fast path.
         with torch.no_grad(), self.compute_loss_context_manager():
-            nats = self.accelerator.unwrap_model(model).token_nats(**inputs)
+            nats = self.accelerator.unwrap_model(model).token_nats(inputs["input_ids"])
         nats = torch.where(scored, nats, 0.0)
         return None, pad(nats, (0, self.eval_tokens - nats.shape[1])), scored.sum(-1)
 
@@ -94,10 +101,11 @@ class TextCollator:
 
     Args:
         padding: The token id to pad with, on the right.
+        only_fed: Tokens that are not predicted wherever they are.
     """
 
-    def __init__(self, padding: int):
-        self.padding = padding
+    def __init__(self, padding: int, only_fed: Sequence[int] = ()):
+        self.padding, self.only_fed = padding, only_fed
 
     def __call__(self, rows: Sequence[tuple[numpy.ndarray, int]]) -> dict[str, torch.Tensor]:
         """The batch."""
@@ -111,6 +119,8 @@ class TextCollator:
             ids = torch.from_numpy(ids.astype(numpy.int64))
             batch["input_ids"][row, : len(ids)] = ids
             batch["labels"][row, len(ids) - scored : len(ids)] = ids[len(ids) - scored :]
+        for token in self.only_fed:
+            batch["labels"][batch["input_ids"] == token] = PADDING
         if min(lengths) < width:
             batch["attention_mask"] = (torch.arange(width) < torch.tensor(lengths)[:, None]).long()
         return batch
