@@ -94,7 +94,7 @@ CAUSAL_FILES = {
     ),
     "prompts that are numbers": (
         PROMPTS_YAML.replace("[Once, The", "[5, The"),
-        ["prompts: expected a list of texts, or the name of a file with one on each line, not [5,"],
+        ["prompts: expected a list of texts or {messages: [...]}, or the name of a file of them, not [5,"],
     ),
     "more tokens at least than at most": (
         PROMPTS_YAML.replace("max_new_tokens: 8", "max_new_tokens: 8, min_new_tokens: 9"),

@@ -12,6 +12,7 @@ from nutshell.machine.files import read_json
 from nutshell.models.embedded.registry import EMBEDDED, served
 
 SMALL_FILES = ("config.json", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json")
+CHAT_FILES = ("chat_template.jinja", "generation_config.json")
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 # The most that a config may say: what is checked with it must not run out of memory.
 SIZES = {
@@ -41,7 +42,7 @@ def find(name: str, revision: str | None, architectures: Sequence[str], weights:
     if revision:
         instead = "without a network, name a local folder in model.name"
         instead += f", or take the embedded {embedded}" * bool(embedded)
-        folder = hub.fetch(name, revision, SMALL_FILES + WEIGHTS * weights, "model", instead)
+        folder = hub.fetch(name, revision, SMALL_FILES + CHAT_FILES + WEIGHTS * weights, "model", instead)
     elif name in EMBEDDED:
         _check_architecture(f"model.name: {name}", EMBEDDED[name].MODEL_TYPE, architectures)
         folder = EMBEDDED[name].folder(weights)
@@ -58,16 +59,16 @@ def find(name: str, revision: str | None, architectures: Sequence[str], weights:
     return folder
 
 
-def files(name: str | None, revision: str | None) -> dict[str, list[Path]]:
-    """The files of a local checkpoint that a run reads: config, tokenizer and weights; none of the Hub's or an
-    embedded one, which cannot change, or of one that is not there."""
+def files(name: str | None, revision: str | None, chat: bool = False) -> dict[str, list[Path]]:
+    """The files of a local checkpoint that a run reads: config, tokenizer and weights, for a conversation those that
+    say how it is held; none of the Hub's or an embedded one, which cannot change, or of one that is not there."""
     if not name or revision or name in EMBEDDED:
         return {}
     try:
         folder = local(name, "")
     except UserError:  # which the task reports
         return {}
-    patterns = SMALL_FILES + WEIGHTS
+    patterns = SMALL_FILES + CHAT_FILES * chat + WEIGHTS
     every = sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_file()})
     return {"": every} if every else {}
 

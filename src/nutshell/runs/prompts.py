@@ -2,11 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from nutshell.data.text import vocabularies
+from nutshell.data.text.conversations import Chat, Messages, Prompt, readable
 from nutshell.experiment.generation_keys import kinds
 from nutshell.machine.errors import UserError
-from nutshell.models.language.architectures import complete, context
+from nutshell.models import headers
+from nutshell.models.find import find, read_config
+from nutshell.models.language.architectures import CAUSAL, complete, context
 
 
 @dataclass(frozen=True)
@@ -14,33 +19,64 @@ class Request:
     """One continuation.
 
     Attributes:
-        prompt: Its text.
+        prompt: Its text; of a conversation, what `readable` makes of it.
         ids: Its tokens, at least one.
         sample: Which of the prompt's samples this is, from 0; None for the greedy one.
+        messages: Of a conversation; None for a text.
+        ends: The tokens that end it, next to the one that ends a text.
     """
 
     prompt: str
     ids: list[int]
     sample: int | None
+    messages: Messages | None = None
+    ends: tuple[int, ...] = ()
+
+
+def load(
+    name: str,
+    revision: str | None,
+    prompts: Sequence[Prompt],
+    generation: Mapping[str, Any],
+    samples: int = 1,
+    greedy: bool = False,
+    weights: bool = True,
+) -> tuple[Path, list[Request]]:
+    """A checkpoint's folder, and the continuations by it.
+
+    Args:
+        name, revision, weights: As models.find has them.
+        prompts, generation, samples, greedy: As `requests` has them.
+
+    Raises:
+        UserError: If the checkpoint cannot be loaded, or for what `requests` refuses.
+    """
+    checkpoint = find(name, revision, CAUSAL, weights)
+    config = read_config(checkpoint)
+    tokenizer = vocabularies.of_checkpoint(checkpoint, config).tokenizer
+    headers.check_language_model(checkpoint, config)
+    return checkpoint, requests(prompts, tokenizer, config, generation, samples, greedy, Chat(checkpoint))
 
 
 def requests(
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     tokenizer,
     config: Mapping[str, Any],
     generation: Mapping[str, Any],
     samples: int = 1,
     greedy: bool = False,
+    chat: Chat | None = None,
 ) -> list[Request]:
     """Every continuation of these prompts, prompt by prompt, the greedy one first.
 
     Args:
-        prompts: The texts.
+        prompts: Texts, and the messages of conversations.
         tokenizer: A tokenizers.Tokenizer.
         config: The model's config.json: its context, its vocabulary and the token that an empty prompt becomes.
         generation: Keys of GenerationConfig; without do_sample there is one continuation of a prompt.
         samples: How many samples of each prompt.
         greedy: Whether there is a greedy continuation next to them.
+        chat: Of the checkpoint, if there may be conversations.
 
     Raises:
         UserError: If a prompt is empty and there is no start token, or does not fit into the context, or a token id
@@ -55,16 +91,26 @@ def requests(
     start = config.get("bos_token_id")
     every = []
     for number, prompt in enumerate(prompts, 1):
-        name = f'prompt {number} ("{prompt[:40]}{"..." * (len(prompt) > 40)}")'
-        try:
-            ids = tokenizer.encode(prompt, add_special_tokens=False).ids or [start]
-        except TypeError:
-            raise UserError(f"prompt {number}: is not valid Unicode") from None
-        if ids == [None]:
-            raise UserError(f"{name}: is empty, and the model has no start token to begin a text with")
+        messages = prompt if isinstance(prompt, list) else None
+        text = readable(messages) if messages else prompt
+        name = f'prompt {number} ("{" ".join(text[:40].split())}{"..." * (len(text) > 40)}")'
+        if messages:
+            ids, ends = chat.encode(messages, name), chat.ends
+        else:
+            ids, ends = _encode(text, tokenizer, start, number, name), ()
         _check_length(name, len(ids), generation["max_new_tokens"], context(config))
-        every += [Request(prompt, ids, sample) for sample in kinds(generation, samples, greedy)]
+        every += [Request(text, ids, sample, messages, ends) for sample in kinds(generation, samples, greedy)]
     return every
+
+
+def _encode(text: str, tokenizer, start: int | None, number: int, name: str) -> list[int]:
+    try:
+        ids = tokenizer.encode(text, add_special_tokens=False).ids or [start]
+    except TypeError:
+        raise UserError(f"prompt {number}: is not valid Unicode") from None
+    if ids == [None]:
+        raise UserError(f"{name}: is empty, and the model has no start token to begin a text with")
+    return ids
 
 
 def _check_length(name: str, tokens: int, new_tokens: int, most: int | None) -> None:

@@ -12,17 +12,17 @@ from pydantic import BaseModel, field_validator
 from nutshell.bits.metrics import Metric
 from nutshell.bits.statistics import distinct_1, distinct_2, ratio, repetition_4
 from nutshell.bits.units import Units
-from nutshell.data.text import documents, vocabularies
+from nutshell.data.text import conversations
+from nutshell.data.text.conversations import Prompt
 from nutshell.experiment.blocks import Checkpoint, Experiment, Positive, Strict, Word
 from nutshell.experiment.checks import Blocks, Problem
+from nutshell.experiment.yaml_text import shown
 from nutshell.machine import progress
 from nutshell.machine.errors import plural
 from nutshell.machine.files import write_lines
-from nutshell.models import headers
-from nutshell.models.find import files, find, read_config
-from nutshell.models.language import architectures
+from nutshell.models.find import files
 from nutshell.report.results.result import Data, EvaluatedOn, Measurement, Parameters
-from nutshell.runs.prompts import Request, requests
+from nutshell.runs.prompts import Request, load
 from nutshell.tasks.task import Task, register
 
 METRICS = (
@@ -43,7 +43,7 @@ class GenerateExperiment(Experiment):
     """What a file with `task: generate` may say."""
 
     model: Checkpoint
-    prompts: list[str] | Word  # the texts, or a file with one on each line
+    prompts: list[str | dict[str, Any]] | Word  # texts and {messages: [...]}, or a file of them
     samples_per_prompt: Positive = 1
     greedy: bool = False  # next to the samples, each prompt's most likely continuation
     generation: dict[str, Any] = {}
@@ -52,9 +52,9 @@ class GenerateExperiment(Experiment):
     @field_validator("prompts", mode="before")
     @classmethod
     def _check_prompts(cls, value: Any) -> Any:
-        texts = isinstance(value, list) and all(isinstance(text, str) for text in value)
-        if not texts and not (isinstance(value, str) and value):
-            raise ValueError("expected a list of texts, or the name of a file with one on each line")
+        prompts = isinstance(value, list) and all(isinstance(prompt, str | dict) for prompt in value)
+        if not prompts and not (isinstance(value, str) and value):
+            raise ValueError("expected a list of texts or {messages: [...]}, or the name of a file of them")
         return value
 
     @staticmethod
@@ -72,6 +72,12 @@ class Generate(Task):
         generation, samples = blocks["generation"], plain.get("samples_per_prompt", 1)
         if plain.get("prompts") == []:
             yield ("prompts",), "prompts: the list is empty; state at least one"
+        for number, prompt in enumerate(plain["prompts"] if isinstance(plain.get("prompts"), list) else []):
+            if isinstance(prompt, dict):
+                unknown = [key for key in prompt if key != "messages"]
+                reason = f"{shown(unknown[0])} is not known; it is a text or {{messages: [...]}}" if unknown else None
+                if reason := reason or conversations.problem(prompt.get("messages")):
+                    yield ("prompts", str(number)), f"prompts, entry {number + 1}: {reason}"
         if "max_new_tokens" not in generation:
             yield ("generation",), "generation.max_new_tokens is missing: how far prompts are continued"
         if not generation.get("do_sample"):
@@ -89,7 +95,8 @@ class Generate(Task):
     def reads(self, experiment: GenerateExperiment) -> dict[str, Any]:
         file = Path(experiment.prompts).expanduser() if isinstance(experiment.prompts, str) else None
         prompts = {"": [file]} if file and file.is_file() else {}
-        return {"model": files(experiment.model.name, experiment.model.revision), "prompts": prompts}
+        chat = conversations.among(experiment.prompts)
+        return {"model": files(experiment.model.name, experiment.model.revision, chat), "prompts": prompts}
 
     def check(self, experiment: GenerateExperiment, weights: bool = False) -> None:
         _load(experiment, weights)
@@ -113,17 +120,19 @@ class Generate(Task):
         tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
         trainer = generation.GenerateTrainer(model, args, continuations, experiment.generation, tokenizer, [record])
         record.begin(args)
-        # Greedy ones apart, and by length, so that little is padded.
+        # Greedy ones apart, answers apart from texts, and by length, so that little is padded.
         order = longest_first(
-            [len(one.ids) for one in continuations], [one.sample is not None for one in continuations]
+            [len(one.ids) for one in continuations],
+            [one.messages is not None for one in continuations],
+            [one.sample is not None for one in continuations],
         )
         progress.stage(f"generating {len(continuations):,} continuations")
         result = trainer.predict(order.tolist())
 
-        tokens, nats = (in_data_order(column, order) for column in result.predictions)
+        tokens, nats, ends = (in_data_order(column, order) for column in result.predictions)
         rows = [
             generation.row(*one, tokenizer, experiment.generation)
-            for one in zip(continuations, tokens, nats, strict=True)
+            for one in zip(continuations, tokens, nats, ends, strict=True)
         ]
         ids = [[int(token) for token in line if token != generation.NOTHING] for line in tokens]
         columns = {"nats": nats.sum(1, dtype="float64"), "tokens": (tokens != generation.NOTHING).sum(1), "ids": ids}
@@ -154,15 +163,12 @@ class Generate(Task):
         )
 
 
-def _load(experiment: GenerateExperiment, weights: bool = True) -> tuple[Path, list[str], list[Request]]:
+def _load(experiment: GenerateExperiment, weights: bool = True) -> tuple[Path, list[Prompt], list[Request]]:
     """The checkpoint, the prompts, and their continuations."""
-    checkpoint = find(experiment.model.name, experiment.model.revision, architectures.CAUSAL, weights)
-    config = read_config(checkpoint)
-    tokenizer = vocabularies.of_checkpoint(checkpoint, config).tokenizer
-    headers.check_language_model(checkpoint, config)
-    prompts = documents.read_prompts(experiment.prompts)
+    prompts, model = conversations.read_prompts(experiment.prompts), experiment.model
     samples, greedy = experiment.samples_per_prompt, experiment.greedy
-    return checkpoint, prompts, requests(prompts, tokenizer, config, experiment.generation, samples, greedy)
+    checkpoint, requests = load(model.name, model.revision, prompts, experiment.generation, samples, greedy, weights)
+    return checkpoint, prompts, requests
 
 
 register(Generate())

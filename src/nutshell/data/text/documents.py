@@ -264,15 +264,3 @@ def read_text(file: Path) -> str:
     if not text.strip():
         raise UserError(f"{file}: is empty")
     return text
-
-
-def read_prompts(prompts: list[str] | str) -> list[str]:
-    """The prompts themselves, or the lines of the file that is named, without blank ones.
-
-    Raises:
-        UserError: If the file cannot be read or holds none.
-    """
-    if isinstance(prompts, list):
-        return prompts
-    lines = read_text(Path(prompts).expanduser()).split("\n")
-    return [line.removesuffix("\r") for line in lines if line.strip()]

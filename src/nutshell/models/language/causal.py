@@ -1,5 +1,7 @@
 """What every language model here can do beyond its forward pass: say what each token costs, and draw exactly."""
 
+from collections.abc import Callable
+
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import GenerationMixin, LogitsProcessor, LogitsProcessorList
@@ -33,12 +35,48 @@ class CausalModel(GenerationMixin):
         return nats
 
     def _get_logits_processor(self, generation_config, *args, **kwargs) -> LogitsProcessorList:
-        """Stock order, but the draw comes last: after temperature, top-k, top-p and the like."""
+        """Stock order, but costs are noted first, and the draw comes last: after temperature, top-k, top-p and the
+        like."""
         processors = super()._get_logits_processor(generation_config, *args, **kwargs)
-        processors.sort(key=lambda processor: isinstance(processor, Draw))
+        processors.sort(key=lambda processor: (not isinstance(processor, Costs), isinstance(processor, Draw)))
         if processors and isinstance(processors[-1], Draw):
             generation_config.do_sample = False  # one token is left: stock need not draw among all of them again
         return processors
+
+
+class Costs(LogitsProcessor):
+    """Notes what each new token costs under the model itself, from the scores by which it is chosen: what `token_nats`
+    would find in a second pass over the text.
+
+    Args:
+        listen: Is given each step's tokens and nats, (batch,) each, once the next step begins; the last one's by `end`.
+    """
+
+    def __init__(self, listen: Callable[[torch.Tensor, torch.Tensor], None] | None = None):
+        self.listen, self.nats, self._scores = listen, [], None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """The scores (batch, vocab) as they are."""
+        self._note(input_ids)
+        self._scores = scores.float()
+        return scores
+
+    def end(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """The nats of all new tokens, (batch, new tokens), fp32.
+
+        Args:
+            input_ids: (batch, tokens) with the last new one.
+        """
+        self._note(input_ids)
+        return torch.stack(self.nats, 1)
+
+    def _note(self, input_ids: torch.Tensor) -> None:
+        if self._scores is not None:
+            tokens = input_ids[:, -1]
+            nats = self._scores.logsumexp(-1) - self._scores.gather(-1, tokens[:, None])[:, 0]
+            self.nats.append(nats)
+            if self.listen:
+                self.listen(tokens, nats)
 
 
 class Draw(LogitsProcessor):
