@@ -96,6 +96,26 @@ def test_held_out_examples():
     assert rest.validation.texts == held.validation.texts and len(rest.train) == len(everything.train) - 50
 
 
+def test_fewer_reported_examples():
+    """The same ones whatever else is requested, in the part's own proportions, equal texts together."""
+    everything = labelled.load(LabelledData(name="sample_reviews"))
+    some = labelled.load(LabelledData(name="sample_reviews", reported_examples=31))
+    again = labelled.load(LabelledData(name="sample_reviews", reported_examples=31, train_examples=9))
+    assert (some.test.texts, some.test.labels) == (again.test.texts, again.test.labels)
+    assert len(some.test) == 31 and 15 <= sum(some.test.labels) <= 16 and some.reported_name == "test"
+    assert {*some.test.texts} < {*everything.test.texts} and some.train.texts == everything.train.texts
+    assert some.validation.texts == everything.validation.texts
+    assert some.notes == {**everything.notes, "left out of the test part": len(everything.test) - 31}
+    with pytest.raises(UserError, match=r"data\.reported_examples: 81 of a test part with 80 examples"):
+        labelled.load(LabelledData(name="sample_reviews", reported_examples=81))
+
+
+def test_fewer_of_a_validation_part_that_is_reported(tmp_path):
+    write(tmp_path, "glue")
+    parts = load(tmp_path, reported_examples=2)
+    assert parts.test is None and len(parts.validation) == len(parts.reported) == 2 and len(parts.train) == 3
+
+
 def test_the_validation_part_becomes_the_test_part(tmp_path):
     write(tmp_path, "jsonl")
     parts = load(tmp_path, validation_examples=1)

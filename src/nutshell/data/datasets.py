@@ -126,6 +126,7 @@ class LabelledData(Registered):
     validation_examples: Positive | None = None
     test_examples: Positive | None = None
     reported: Literal["validation"] | None = None  # although there is a test part with labels, which is then answered
+    reported_examples: Annotated[int, Field(ge=2)] | None = None  # that many of the part that is reported
 
     @field_validator("labels", mode="before")
     @classmethod

@@ -23,7 +23,8 @@ def load(data: LabelledData, needs_validation: bool = False) -> Parts:
     With `validation_examples` that many are held out of the training part, and where a data set has no test
     labels its own validation part is then the test part. With `test_examples` that many are held out for the test,
     before the others. Held-out examples have the labels in the proportions of the training part, and equal texts stay
-    on one side. `train_examples` takes that many of the rest. All draws are the same for every seed.
+    on one side. `train_examples` takes that many of the rest, `reported_examples` that many of the reported part, in
+    its own proportions. All draws are the same for every seed.
 
     Args:
         data: The block.
@@ -85,7 +86,14 @@ def _divided(data: LabelledData, examples: Examples, folder: Path, source: str, 
             f"{folder}: {data.name} has no {'validation' if test else 'validation and no test'} part with labels; "
             f"{instead}{', or set training.eval_strategy: no' if test else ''}"
         )
-    reported = test or validation
+    reported, left_out = test or validation, 0
+    if size := data.reported_examples:
+        if size > len(reported):
+            raise UserError(f"data.reported_examples: {size} of a {reported_as} part with {len(reported)} examples")
+        left_out = len(reported) - size
+        order = random.Random(SUBSET_SEED).sample(range(len(reported)), len(reported))
+        reported = reported.take(sorted(_hold_out(reported, order, size, "reported_examples")[1]))
+        validation, test = (validation, reported) if test else (reported, None)
     if len(reported) < 2:
         raise UserError(f"{folder}: the {reported_as} part has {len(reported)} example, too few for an interval")
     trained = {*train.labels}
@@ -97,6 +105,8 @@ def _divided(data: LabelledData, examples: Examples, folder: Path, source: str, 
         message = "%s: %d of the %d %s examples are in the training part too"
         logger.warning(message, data.name, shared, len(reported), reported_as)
     notes = {"shared with the training part": shared}
+    if left_out:
+        notes[f"left out of the {reported_as} part"] = left_out
     if examples.torn:
         notes["torn rows left out"] = examples.torn
     return Parts(
