@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import itertools
 import lzma
 import math
 import shutil
@@ -122,3 +123,62 @@ def test_the_training_mean():
     error = mean_squared_error(label, dummy.predict(numpy.zeros((3, 1))))
     values = baselines.training_mean(OF_NUMBERS, train, {"label": label, "predicted": label})
     assert values == {"squared_error": {"always answering the training mean": pytest.approx(error)}}
+
+
+# Learned from few labels
+
+GOOD, BAD = ["a fine film", "fine, warm and fine again", "warm film"], ["a dull film", "dull and cold", "cold film"]
+KNOWN, KNOWN_LABELS = [(text,) for text in GOOD + BAD], numpy.array([1, 1, 1, 0, 0, 0])
+
+
+def test_a_bag_of_words_by_hand():
+    """Words and neighbours weigh (ln(count) + 1) (ln((1 + n) / (1 + texts with it)) + 1), to length 1; then the
+    probabilities minimise the summed nats plus |w|^2 / (2 C)."""
+    from scipy.optimize import minimize
+
+    def terms(text):
+        words = [word for word in text.lower().replace(",", "").split() if len(word) > 1]
+        return words + [f"{a} {b}" for a, b in itertools.pairwise(words)]
+
+    vocabulary = sorted({term for (text,) in KNOWN for term in terms(text)})
+    holding = numpy.array([sum(term in terms(text) for (text,) in KNOWN) for term in vocabulary])
+
+    def vector(text):
+        counts = numpy.array([terms(text).count(term) for term in vocabulary])
+        weights = numpy.where(counts, numpy.log(numpy.maximum(counts, 1)) + 1, 0)
+        weights = weights * (numpy.log((1 + len(KNOWN)) / (1 + holding)) + 1)
+        return weights / numpy.linalg.norm(weights)
+
+    known = numpy.array([vector(text) for (text,) in KNOWN])
+    signs = 2 * KNOWN_LABELS - 1
+
+    def cost(w):
+        return numpy.logaddexp(0, -signs * (known @ w[1:] + w[0])).sum() + (w[1:] ** 2).sum() / 20
+
+    w = minimize(cost, numpy.zeros(1 + len(vocabulary)), tol=1e-12).x
+    texts = ["warm and cold film", "fine fine dull"]
+    expected = [1 / (1 + math.exp(-(vector(text) @ w[1:] + w[0]))) for text in texts]
+    chances = baselines.bag_of_words(KNOWN, KNOWN_LABELS, [(text,) for text in texts])
+    assert chances[:, 1] == pytest.approx(expected, abs=1e-3) and chances.sum(1) == pytest.approx([1, 1])
+
+
+def test_two_texts_are_told_apart_by_what_they_share():
+    """Neither text says anything alone: the same are 1, different ones 0."""
+    words = ["ox", "cat", "dog", "hen", "rat", "bee"]
+    pairs = [(a, b) for a in words for b in words]
+    label = numpy.array([int(a == b) for a, b in pairs])
+    chances = baselines.bag_of_words(pairs, label, [("cat", "cat"), ("cat", "bee"), ("bee", "cat")])
+    assert chances[0, 1] > 0.5 > chances[1, 1] == pytest.approx(chances[2, 1], abs=1e-9)
+    dense = numpy.random.default_rng(0).normal(size=(2, 30, 4))
+    features = numpy.concatenate([abs(dense[0] - dense[1]), dense[0] * dense[1]], 1)
+    label = (features[:, 4] > 0).astype(int)
+    from sklearn.linear_model import LogisticRegression
+
+    theirs = LogisticRegression(C=10, max_iter=1000).fit(features, label).predict_proba(features)
+    assert baselines.regression([*dense], label, [*dense]) == pytest.approx(theirs, abs=1e-3)
+
+
+def test_more_labels_than_two():
+    label = numpy.array([2, 2, 1, 0, 0, 1])
+    chances = baselines.bag_of_words(KNOWN, label, KNOWN)
+    assert chances.shape == (6, 3) and chances.argmax(1).tolist() == label.tolist()

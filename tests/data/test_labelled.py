@@ -142,3 +142,26 @@ def test_word_overlap_alone_does_not_solve_the_pairs():
     assert baseline.score(overlaps(parts.test), parts.test.labels) < 0.6
     negatives = [row for row, label in zip(overlaps(parts.train), parts.train.labels, strict=True) if label == 0]
     assert sum(row[0] for row in negatives) / len(negatives) > 0.6  # most words are shared
+
+
+def test_few_labels_are_drawn_from_the_training_part(tmp_path):
+    """As many of each label, a function of the seed alone, the smaller draw the beginning of the larger one."""
+    parts = labelled.load(LabelledData(name="sample_reviews"))
+    drawn = parts.draw(64, 13, "examples")
+    assert drawn.labels == [0, 1] * 32 and len({*drawn.texts}) == 64 and {*drawn.texts} <= {*parts.train.texts}
+    assert parts.draw(16, 13, "examples").texts == drawn.texts[:16] == parts.draw(64, 13, "examples").texts[:16]
+    assert parts.draw(64, 21, "examples").texts != drawn.texts
+
+
+def test_no_reported_text_is_drawn(tmp_path):
+    """Although the training part has it too."""
+    train = [{"text": f"review {n}", "label": n % 2} for n in range(12)]
+    for name, rows in (("train", train), ("test", train[:6])):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    parts = labelled.load(LabelledData(name="imdb", path=str(tmp_path)))
+    assert parts.notes["shared with the training part"] == 6
+    assert {*parts.draw(6, 1, "x").texts} == {(f"review {n}",) for n in range(6, 12)}
+    with pytest.raises(UserError, match="x: 8 examples are 4 of each label, but the training part has 3 that are neg"):
+        parts.draw(8, 1, "x")
+    with pytest.raises(UserError, match="x: 5 examples cannot be as many of each label; 2 labels, so a multiple of 2"):
+        parts.draw(5, 1, "x")

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy
 
+from nutshell.machine.errors import UserError
+
 NAMES = ("train", "validation", "test")
 
 
@@ -95,6 +97,40 @@ class Parts:
     def reported(self) -> Part:
         """That part itself."""
         return self.by_name()[self.reported_name]
+
+    def draw(self, count: int, seed: int, key: str) -> Part:
+        """Few training examples, as many of each label, one label after the other in turns.
+
+        None has the texts of a reported example. Of two counts the smaller draw is the beginning of the larger one.
+
+        Args:
+            count: How many, of all labels together.
+            seed: Which draw it is.
+            key: What asks for them, for the message.
+
+        Raises:
+            UserError: If they cannot be equally many of each label, or there are not so many.
+        """
+        if count % len(self.labels):
+            raise UserError(
+                f"{key}: {count} examples cannot be as many of each label; {len(self.labels)} labels, so a multiple of "
+                f"{len(self.labels)}"
+            )
+        reported, each = {*self.reported.texts}, count // len(self.labels)
+        drawn = []
+        for number, label in enumerate(self.labels):
+            rows = [
+                row
+                for row, (text, of_row) in enumerate(zip(self.train.texts, self.train.labels, strict=True))
+                if of_row == number and text not in reported
+            ]
+            if each > len(rows):
+                raise UserError(
+                    f"{key}: {count} examples are {each} of each label, but the training part has {len(rows)} that are "
+                    f"{label} and not in the {self.reported_as} part too"
+                )
+            drawn.append(numpy.random.default_rng([seed, number]).permutation(rows)[:each].tolist())
+        return self.train.take([row for turn in zip(*drawn, strict=True) for row in turn])
 
     def by_name(self) -> dict[str, Part]:
         """The parts that exist, by name."""

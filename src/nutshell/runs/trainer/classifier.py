@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy
 import torch
 from torch.nn.functional import cross_entropy
-from torch.utils.data import SequentialSampler
 
 from nutshell.bits.metrics import Metric, evaluation_module
 from nutshell.machine.errors import UserError
@@ -120,10 +119,6 @@ class ClassifierTrainer(ExactTrainer):
             return super().order()
         per_step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         return LengthGroupedSampler(self.train_dataset["length"][:], per_step, self.args.seed)
-
-    def _get_eval_sampler(self, eval_dataset):
-        # Stock grouping regroups evaluation too, so that predictions are not in the data's order.
-        return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
 
 
 def answers(result, labels: numpy.ndarray | None = None) -> dict[str, numpy.ndarray]:

@@ -67,6 +67,10 @@ class ExactTrainer(Trainer):
         self.padded_order = PaddedOrder(self.order(), self._train_batch_size * self.args.world_size)
         return self.padded_order
 
+    def _get_eval_sampler(self, eval_dataset):
+        # Stock grouping by length regroups evaluation too, so that predictions are not in the data's order.
+        return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
+
     def evaluate(self, *args, **kwargs):
         """Stock, but the random state is restored afterwards."""
         start = time.monotonic()
