@@ -42,7 +42,8 @@ WHOLE = [ ! -e .venv/.unfinished ] && $(PIP) --version >/dev/null 2>&1
 
 QUICKSTART := $(addprefix experiments/quickstart/,pairs.yaml reviews.yaml language_model.yaml prompts.yaml)
 
-quickstart: .venv/.installed  ## fine-tune a small BERT, train a small GPT-2 and prompt it: embedded text, no network
+quickstart: .venv/.installed  ## fine-tune a small BERT, train a small GPT-2 and prompt it; first fetches a small language model, 93 MB
+	$(BIN)/nutshell fetch smollm2
 	$(BIN)/nutshell run $(QUICKSTART)
 
 test: .venv/.installed  ## run the fast tests: off line, on the CPU

