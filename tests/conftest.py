@@ -18,7 +18,6 @@ import pytest
 from nutshell.cli.main import main
 from nutshell.machine import interruption
 from nutshell.models.embedded import minilm
-from nutshell.models.language.architectures import context, model_class
 
 ROOT = Path(__file__).parents[1]
 MINILM = minilm.folder()
@@ -124,27 +123,10 @@ def small(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def causal(tmp_path_factory) -> dict[str, Path]:
-    """A checkpoint of each architecture of language models: random weights, 64 positions, bytes as tokens."""
-    import torch
+    """A checkpoint of GPT-2 and of both architectures of our own: random weights, 64 positions, bytes as tokens."""
+    from tests.models.language import tiny
 
-    from nutshell.data.text import vocabularies
-
-    vocabulary = vocabularies.of_bytes()
-    sizes = {
-        "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64},
-        "scratch": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 64},
-        "lstm": {"embedding_size": 16, "hidden_size": 32},
-    }
-    folders = {}
-    for name in sizes:
-        model = model_class(name)
-        ends = {"vocab_size": len(vocabulary), "bos_token_id": vocabulary.end_of_text, "initializer_range": 0.3}
-        torch.manual_seed(0)
-        made = model(model.config_class(**sizes[name], **ends, eos_token_id=vocabulary.end_of_text))
-        folders[name] = tmp_path_factory.mktemp(name)
-        made.save_pretrained(folders[name])
-        vocabularies.for_transformers(vocabulary, context(made.config.to_dict())).save_pretrained(folders[name])
-    return folders
+    return {name: tiny.make(name, tmp_path_factory.mktemp(name)) for name in ("gpt2", "scratch", "lstm")}
 
 
 @pytest.fixture(scope="session")

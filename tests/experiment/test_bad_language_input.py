@@ -28,7 +28,7 @@ CAUSAL_FILES = {
     ),
     "an unknown architecture": (
         LANGUAGE.replace("model_type: gpt2", "model_type: gpt3"),
-        ["model.config: expected model_type: gpt2, scratch, lstm, not {model_type: 'gpt3'"],
+        ["model.config: expected model_type: gpt2, llama, qwen2"],
     ),
     "an unknown key of the config": (
         LANGUAGE.replace("n_embd: 8", "n_emb: 8"),
@@ -161,7 +161,7 @@ CAUSAL_RUNS = {
     ),
     "heads that do not divide": (
         LANGUAGE.replace("n_embd: 8", "n_embd: 9, n_head: 2"),
-        ["model.config: no gpt2 can be made of it"],
+        ["model.config: hidden size 9 is no multiple of 2 heads"],
     ),
     "a model that no memory holds": (
         LANGUAGE.replace("n_embd: 8", "n_embd: 100000000, n_head: 1"),
@@ -183,7 +183,7 @@ CAUSAL_RUNS = {
         LANGUAGE.replace("tokenizer: bytes", "tokenizer: bpe, vocab_size: 5000"),
         ["model.vocab_size: 5000 tokens are more than a training part of", "state at most that"],
     ),
-    "a BERT": (TEXT_YAML.replace("CAUSAL", "TINY"), ["is a bert checkpoint; this task runs gpt2, scratch, lstm"]),
+    "a BERT": (TEXT_YAML.replace("CAUSAL", "TINY"), ["is a bert checkpoint; this task runs gpt2, llama"]),
     "a BERT to prompt": (PROMPTS_YAML.replace("CAUSAL", "TINY"), ["is a bert checkpoint; this task runs gpt2"]),
     "a run that is not there": (
         PROMPTS_YAML.replace("CAUSAL", "outputs/quickstart/nothing"),

@@ -82,7 +82,7 @@ def test_truncated_weights(tiny, write, nutshell, tmp_path):
 def test_missing_layers(tiny, write, nutshell, tmp_path):
     folder = checkpoint(tiny, tmp_path, num_hidden_layers=3)
     code, _, err = nutshell("run", write(), f"model.name={folder}")
-    assert code == 2 and "lacks weights of the encoder" in err
+    assert code == 2 and "lacks weights, all of layer 2 among them" in err
 
 
 def test_weights_of_another_shape(tiny, write, nutshell, tmp_path):

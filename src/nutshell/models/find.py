@@ -50,6 +50,11 @@ def find(name: str, revision: str | None, architectures: Sequence[str], weights:
         folder = local(name, f"; embedded is {embedded}" * bool(embedded))
     config = read_config(folder)
     _check_architecture(str(folder), config.get("model_type"), architectures)
+    if config.get("quantization_config"):
+        raise UserError(
+            f"{folder}: its weights are quantized (quantization_config), and only whole ones are read: name the "
+            "checkpoint that they were made of"
+        )
     _check_sizes(folder / "config.json", config)
     names = [file.name for file in folder.iterdir()]
     if not weights and revision and not any(name.endswith(".safetensors") for name in names):

@@ -1,14 +1,25 @@
 """What the headers of a checkpoint's safetensors files show before anything is loaded, without torch."""
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nutshell.machine.errors import UserError
 from nutshell.machine.files import read_json
+from nutshell.models.language import architectures
 
 Shapes = dict[str, tuple[int, ...]]
 INDEX = "model.safetensors.index.json"
+_PREFIX = re.compile(r"^(bert|distilbert|roberta|electra|albert|deberta|mpnet|model|transformer|gpt_neox)\.")
+_HEAD = re.compile(r"^(lm_head|embed_out)\.(weight|bias)$")
+_LAYER = re.compile(r"^(?:decoder\.)?(?:h|layers|blocks)\.(\d+)\.(.*)|^lstm\.((?:weight|bias)_[ih]h)_l(\d+)$")
+# Of the layers of language models: the key of the config that says how many outputs a weight has.
+_OUTPUTS = {
+    r"\.q_proj\.weight$": "num_attention_heads",
+    r"\.[kv]_proj\.weight$": "num_key_value_heads",
+    r"\.(gate_proj|up_proj|fc1|fc_in|dense_h_to_4h)\.weight$|\.(feed_forward\.input|c_fc)\.bias$": "intermediate_size",
+}
 
 
 def shapes(folder: Path) -> Shapes:
@@ -30,22 +41,94 @@ def shapes(folder: Path) -> Shapes:
     return weights
 
 
-def check_language_model(folder: Path, config: dict[str, Any]) -> None:
-    """Passes a language model's checkpoint that can be read; of GPT-2, one whose weights are those of its config.
+def check_rows(folder: Path, weights: Shapes, expected: Mapping[str, tuple[str, int | None]]) -> None:
+    """Passes weights with as many rows as the config says.
+
+    Args:
+        folder: The checkpoint's.
+        weights: From `shapes`.
+        expected: By a pattern of names, the config's key and the number of rows; None where the config leaves it open.
 
     Raises:
-        UserError: If weights are missing, too many, or do not fit.
+        UserError: If one has others.
     """
-    weights = shapes(folder)
-    if not weights or config["model_type"] != "gpt2":
+    for name, shape in weights.items():
+        key, rows = next((value for pattern, value in expected.items() if re.search(pattern, name)), ("", None))
+        if rows is not None and shape[0] != rows:
+            raise UserError(
+                f"{folder}: its weights do not fit its own config: {name} has {shape[0]:,} rows, expected {rows:,} by "
+                f"its {key}"
+            )
+
+
+def check_layers(folder: Path, layers: Mapping[int, str], expected: int) -> None:
+    """Passes a checkpoint with all layers and no more.
+
+    Args:
+        folder: The checkpoint's.
+        layers: By a layer's number, the name of one of its weights.
+        expected: How many the config says.
+
+    Raises:
+        UserError: If there are more or fewer.
+    """
+    _check_room(folder, [name for layer, name in layers.items() if layer >= expected])
+    if missing := sorted({*range(expected)} - {*layers}):
+        raise UserError(f"{folder}: lacks weights, all of layer {missing[0]} among them")
+
+
+def check_language_model(folder: Path, config: Mapping[str, Any]) -> None:
+    """Passes a language model's checkpoint whose config asks for nothing that would make figures wrong, and whose
+    weights are those of its config.
+
+    Raises:
+        UserError: If it is not, or weights are missing, too many, or do not fit.
+    """
+    if problem := architectures.problem(config):
+        raise UserError(f"{folder / 'config.json'}: {problem}")
+    weights = {name: shape for name, shape in shapes(folder).items() if not architectures.BUFFERS.search(name)}
+    if not weights:
         return
-    expected = _gpt2(config)
-    _check_shapes(folder, weights, expected)
-    if missing := sorted(expected.keys() - weights.keys()):
+    config, kind = architectures.complete(config), architectures.ARCHITECTURES[config["model_type"]]
+    _check_sizes(folder, weights, config, kind)
+    layers: dict[int, dict[str, str]] = {}  # by number, each weight's name within its layer and as a whole
+    for name in weights:
+        if match := _LAYER.search(name):
+            layers.setdefault(int(match[1] or match[4]), {})[match[2] or match[3]] = name
+    check_layers(folder, {number: min(parts.values()) for number, parts in layers.items()}, config["num_hidden_layers"])
+    every = {part for parts in layers.values() for part in parts}
+    missing = [f"{part} of layer {number}" for number, parts in layers.items() for part in sorted(every - {*parts})]
+    others = {name for name in weights if not _LAYER.search(name)}
+    needed = {kind.embedding, *kind.beyond}
+    if not config["tie_word_embeddings"] and not any(_HEAD.match(name) for name in others):
+        needed.add("lm_head.weight")
+    if missing := [*sorted(needed - others), *missing]:
         raise UserError(f"{folder}: lacks weights, {', '.join(missing[:3])} among them")
-    surplus = weights.keys() - expected.keys() - {"lm_head.weight"}  # which may be there next to the embedding
-    if surplus := sorted(name for name in surplus if not name.endswith("attn.bias")):  # an old mask, which is not read
-        raise UserError(f"{folder}: has weights that its config has no room for, {', '.join(surplus[:3])} among them")
+    _check_room(folder, [name for name in others - needed - {*kind.sometimes} if not _HEAD.match(name)])
+
+
+def _check_sizes(folder: Path, weights: Shapes, config: Mapping[str, Any], kind: architectures.Architecture) -> None:
+    embedding, positions = re.escape(kind.embedding), config["max_position_embeddings"]
+    expected = {
+        rf"^{embedding}$|{_HEAD.pattern}": ("vocab_size", config["vocab_size"]),
+        r"^(wpe|positions)\.weight$": ("max_position_embeddings", positions),
+        r"^decoder\.embed_positions\.weight$": ("max_position_embeddings", positions and positions + 2),
+    }
+    outputs = architectures.outputs(config)
+    check_rows(folder, weights, expected | {pattern: (key, outputs.get(key)) for pattern, key in _OUTPUTS.items()})
+    width = config.get("word_embed_proj_dim") or config.get("embedding_size") or config.get("hidden_size")
+    columns = weights.get(kind.embedding, (0, width))[-1]
+    if width and columns != width:
+        raise UserError(
+            f"{folder}: its weights do not fit its own config: {kind.embedding} has {columns:,} columns, expected "
+            f"{width:,}"
+        )
+
+
+def _check_room(folder: Path, surplus: Sequence[str]) -> None:
+    if surplus:
+        names = ", ".join(sorted(surplus)[:3])
+        raise UserError(f"{folder}: has weights that its config has no room for, {names} among them")
 
 
 def _files(folder: Path) -> list[Path]:
@@ -63,38 +146,4 @@ def _files(folder: Path) -> list[Path]:
 
 def _plain(name: str) -> str:
     """A weight's name without what a model with a head puts before its base model's names."""
-    return re.sub(r"^(bert|distilbert|roberta|electra|albert|deberta|mpnet|model|transformer)\.", "", name)
-
-
-def _check_shapes(folder: Path, weights: Shapes, expected: Shapes) -> None:
-    for name, shape in expected.items():
-        if name in weights and weights[name] != shape:
-            sizes = [" x ".join(map(str, each)) for each in (weights[name], shape)]
-            raise UserError(
-                f"{folder}: its weights do not fit its own config: {name} is {sizes[0]}, expected {sizes[1]}"
-            )
-
-
-def _gpt2(config: dict[str, Any]) -> Shapes:
-    """GPT-2's weights, whose matrices have the inputs first; the defaults are transformers' own."""
-    hidden = config.get("n_embd", 768)
-    inner = config.get("n_inner") or 4 * hidden
-    vocab = config.get("vocab_size", 50257)
-    sizes = {"wte.weight": (vocab, hidden), "wpe.weight": (config.get("n_positions", 1024), hidden)}
-    if config.get("tie_word_embeddings") is False:
-        sizes["lm_head.weight"] = (vocab, hidden)
-    for number in range(config.get("n_layer", 12)):
-        layer = f"h.{number}"
-        for name, rows, columns in (
-            ("attn.c_attn", hidden, 3 * hidden),
-            ("attn.c_proj", hidden, hidden),
-            ("mlp.c_fc", hidden, inner),
-            ("mlp.c_proj", inner, hidden),
-        ):
-            sizes |= {f"{layer}.{name}.weight": (rows, columns), f"{layer}.{name}.bias": (columns,)}
-        sizes |= _norm(f"{layer}.ln_1", hidden) | _norm(f"{layer}.ln_2", hidden)
-    return sizes | _norm("ln_f", hidden)
-
-
-def _norm(name: str, hidden: int) -> Shapes:
-    return {f"{name}.weight": (hidden,), f"{name}.bias": (hidden,)}
+    return _PREFIX.sub("", name)

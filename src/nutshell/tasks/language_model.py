@@ -14,11 +14,11 @@ from nutshell.bits.units import Units
 from nutshell.data.datasets import TEXTS, TextData, problems
 from nutshell.data.text import corpus as corpora
 from nutshell.data.text import documents, stretches, vocabularies
-from nutshell.experiment.blocks import Commit, Positive, Reference, Strict, Trained, Word
+from nutshell.experiment.blocks import Commit, Lora, Positive, Reference, Strict, Trained, Word
 from nutshell.experiment.checks import Blocks, Problem
 from nutshell.machine import progress
 from nutshell.models.find import files, read_config
-from nutshell.models.language import architectures
+from nutshell.models.language import architectures, model_config
 from nutshell.report.results.result import Histogram, Measurement, Parameters
 from nutshell.runs import plan as plans
 from nutshell.runs.finished.application import Application
@@ -42,11 +42,12 @@ class Causal(Strict):
     config: dict[str, Any] | None = None
     tokenizer: Literal["bytes", "bpe"] | None = None
     vocab_size: Annotated[int, Field(ge=257)] | None = None  # of bpe: 256 bytes, the end of text, the merges
+    lora: Lora | None = None
 
     @field_validator("config", mode="before")
     @classmethod
     def _check_config(cls, value: Any) -> Any:
-        return value if value is None else architectures.check_config(value)
+        return value if value is None else model_config.check_config(value)
 
 
 class Evaluation(Strict):
@@ -79,7 +80,7 @@ class LanguageModelExperiment(Trained):
         blocks, model = super().blocks(plain), plain.get("model")
         config = model.get("config") if isinstance(model, dict) else None
         if isinstance(config, dict) and config.get("model_type") in architectures.CAUSAL:
-            blocks["model", "config"] = architectures.schema(config["model_type"])
+            blocks["model", "config"] = model_config.schema(config["model_type"])
         return blocks
 
 
@@ -129,6 +130,7 @@ class LanguageModel(Task):
         ]
 
     def run(self, experiment: LanguageModelExperiment, args, resume: Path | None, record) -> Measurement:
+        from nutshell.models import adapters
         from nutshell.runs.generation import Samples
         from nutshell.runs.session import Session, data_of, evaluated_on, pass_of, validation
         from nutshell.runs.trainer.language import LanguageModelTrainer
@@ -159,18 +161,23 @@ class LanguageModel(Task):
         else:
             record.begin(args)
 
-        part = parts.reported
+        part, adapted = parts.reported, experiment.model.lora
+        if adapted:
+            adapters.merge(model)
         final = corpus.windows(parts.reported_name, block_tokens, **experiment.evaluation.model_dump())
         progress.stage(f"measuring the {parts.reported_as} part")
         result, costs = trainer.measure(final)
         progress.stage("computing figures and intervals")
         units = Units("stretches of text", METRICS, stretches.sums(part, corpus.vocabulary, final, costs))
         folder = Path(args.output_dir)
-        trainer.save_model(str(folder / "model"))
+        if not adapted:
+            trainer.save_model(str(folder / "model"))
+        elif args.should_save:
+            adapters.save(model, tokenizer, folder, experiment.model)
         trainer.save_state()  # trainer_state.json, with the log history
         if trainer.is_world_process_zero():
             units.write(folder)
-        parameters = Parameters(all=model.num_parameters(), trained=model.num_parameters(only_trainable=True) * trained)
+        counts = adapters.parameters(model)
         return Measurement(
             evaluated_on=evaluated_on(parts, args, units, "document", trained),
             metrics=units.figures(),
@@ -179,7 +186,7 @@ class LanguageModel(Task):
             if trainer.is_world_process_zero()
             else {},
             data=data_of(parts, {name: len(tokens) for name, tokens in streams.items()}),
-            parameters=parameters,
+            parameters=Parameters(all=counts["all"], trained=counts["trained"] * trained),
             evaluation=pass_of(result, len(part), units.columns["tokens"].sum().item()),
             training=session.speed(trainer, len(trainer.train_dataset), len(streams["train"])) if trained else None,
             facts={
@@ -224,9 +231,11 @@ def _model(experiment: LanguageModelExperiment, corpus: corpora.Corpus, finished
 
     from nutshell.models.language import build
 
-    vocabulary = corpus.vocabulary
+    vocabulary, lora = corpus.vocabulary, experiment.model.lora
     if corpus.checkpoint:
         tokenizer = AutoTokenizer.from_pretrained(corpus.checkpoint, trust_remote_code=False)
+        if lora:
+            return build.adapted(corpus.checkpoint, lora, finished, seed), tokenizer
         return build.load(finished or corpus.checkpoint), tokenizer
     tokenizer = vocabularies.for_transformers(vocabulary, architectures.context(corpus.config))
     if finished:
@@ -248,7 +257,11 @@ def _model_checks(model: Mapping[str, Any], training: Mapping[str, Any]) -> Iter
         for key in ("tokenizer", "vocab_size"):
             if key in model:
                 yield ("model", key), f"model.{key}: a checkpoint comes with its own tokenizer; leave it out"
+        if "lora" in model and training.get("num_train_epochs") == 0 and "max_steps" not in training:
+            yield ("model", "lora"), "model.lora: nothing is trained where training.num_train_epochs is 0"
     else:
+        if "lora" in model:
+            yield ("model", "lora"), "model.lora adapts a checkpoint; a model of model.config is trained whole"
         if "revision" in model:
             yield ("model", "revision"), "model.revision is a checkpoint's commit; a model of model.config has none"
         if "tokenizer" not in model:

@@ -150,18 +150,8 @@ def _number(item: tuple[str, str]) -> int:
 def _check_weights(folder: Path, config: Mapping[str, Any], weights: headers.Shapes) -> None:
     if not weights:  # on the Hub, not fetched yet
         return
-    for name, shape in weights.items():
-        key = next((key for pattern, key in _ROWS.items() if re.search(pattern, name)), None)
-        if key and shape[0] != config[key]:
-            raise UserError(
-                f"{folder}: its weights do not fit its own config: {name} has {shape[0]:,} rows, expected "
-                f"{config[key]:,}, its {key}"
-            )
+    headers.check_rows(folder, weights, {pattern: (key, config[key]) for pattern, key in _ROWS.items()})
     shared = config["model_type"] == "albert"
     number = r"\balbert_layer_groups\.(\d+)\." if shared else r"\blayers?\.(\d+)\."
     layers = {int(match[1]): name for name in weights if (match := re.search(number, name))}
-    expected = config["num_hidden_groups" if shared else "num_hidden_layers"]
-    if surplus := [name for layer, name in layers.items() if layer >= expected]:
-        raise UserError(f"{folder}: has weights that its config has no room for, {surplus[0]} among them")
-    if missing := sorted({*range(expected)} - {*layers}):
-        raise UserError(f"{folder}: lacks weights of the encoder, layer {missing[0]} among them")
+    headers.check_layers(folder, layers, config["num_hidden_groups" if shared else "num_hidden_layers"])

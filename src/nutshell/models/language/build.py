@@ -8,8 +8,9 @@ from safetensors import SafetensorError
 from transformers import GenerationConfig, PreTrainedModel, set_seed
 
 from nutshell.machine.errors import UserError
+from nutshell.models import adapters
 from nutshell.models.find import read_config
-from nutshell.models.language.architectures import model_class
+from nutshell.models.language.architectures import ARCHITECTURES, BUFFERS, model_class
 from nutshell.models.language.causal import CausalModel
 
 
@@ -33,12 +34,30 @@ def load(checkpoint: Path) -> CausalModel:
         ("missing_keys", "lacks weights"),
         ("unexpected_keys", "has weights that its config has no room for"),
     ):
-        if report[key]:
-            raise UserError(f"{checkpoint}: {problem}, {', '.join(sorted(report[key])[:3])} among them")
+        if names := sorted(name for name in report[key] if not BUFFERS.search(name)):
+            raise UserError(f"{checkpoint}: {problem}, {', '.join(names[:3])} among them")
     model.config.use_cache = True  # stock Trainer turns it off to train, and saves that
     # Otherwise the checkpoint's own generation_config.json would add settings that nobody stated.
     model.generation_config = GenerationConfig.from_model_config(model.config)
     return model
+
+
+def adapted(checkpoint: Path, lora, trained: Path | None, seed: int):
+    """The language model of a checkpoint with low-rank adapters, drawn from the seed; a peft.PeftModel.
+
+    Args:
+        checkpoint: A folder that `find` has passed.
+        lora: A `model.lora` block.
+        trained: A checkpoint of this very experiment, whose adapters are read, or None.
+        seed: The run's.
+
+    Raises:
+        UserError: If it cannot be loaded, or a target is no linear layer of it.
+    """
+    model = load(checkpoint)
+    targets = ARCHITECTURES[model.config.model_type].adapted
+    set_seed(seed)
+    return adapters.add(model, lora, targets, adapters.CAUSAL, trained)
 
 
 def create(config: dict[str, Any], vocab: int, end_of_text: int, seed: int) -> PreTrainedModel:
@@ -57,8 +76,10 @@ def create(config: dict[str, Any], vocab: int, end_of_text: int, seed: int) -> P
     architecture = keys.pop("model_type")
     new = model_class(architecture)
     set_seed(seed)
+    ends = {"bos_token_id": end_of_text, "eos_token_id": end_of_text}
     try:
-        return new(new.config_class(**keys, vocab_size=vocab, bos_token_id=end_of_text, eos_token_id=end_of_text))
+        # Some configs name a padding token, whose embedding would never be trained: here it is a byte.
+        return new(new.config_class(**keys, **ends, vocab_size=vocab, pad_token_id=None))
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise UserError(f"model.config: no {architecture} can be made of it: {reason}") from None
