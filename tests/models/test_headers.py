@@ -11,6 +11,7 @@ from nutshell.machine.errors import UserError
 from nutshell.models import headers
 from nutshell.models.find import read_config
 from nutshell.models.language import architectures, build
+from tests.models.language import tiny
 
 CHANGES = {
     "nothing": ({}, None),
@@ -23,21 +24,21 @@ CHANGES = {
 }
 
 
-def test_the_expected_shapes_are_those_of_the_model(tmp_path):
+@pytest.mark.parametrize("name", architectures.CAUSAL)
+def test_a_weight_less_or_more_is_noticed(name, tmp_path):
+    """Of every architecture, whichever it is, but the position table of our own, which not every config has."""
     import torch
-    from transformers import GPT2Config
 
-    settings = GPT2Config(n_embd=24, n_layer=2, n_head=2, n_positions=16, n_inner=40, tie_word_embeddings=False)
+    settings = tiny.config(name, tie_word_embeddings=False)
     with torch.device("meta"):
-        model = architectures.model_class("gpt2")(settings)
+        model = architectures.model_class(name)(settings)
     config = json.loads(json.dumps(settings.to_dict()))
     shapes = {key: list(value.shape) for key, value in model.state_dict().items()}
-    shapes["lm_head.weight"] = [50257, 24]
 
-    def write(without: str = "") -> None:
+    def write(without: str = "", **more: list[int]) -> None:
         """Writes only the header of these weights, and as many bytes as it promises."""
         header, end = {}, 0
-        for key, shape in shapes.items():
+        for key, shape in {**shapes, **more}.items():
             if key != without:
                 size = torch.Size(shape).numel()
                 header[key] = {"dtype": "I8", "shape": shape, "data_offsets": [end, end + size]}
@@ -48,10 +49,42 @@ def test_the_expected_shapes_are_those_of_the_model(tmp_path):
 
     write()
     headers.check_language_model(tmp_path, config)
+    sometimes = architectures.ARCHITECTURES[name].sometimes
     for key in shapes:
-        write(without=key)
-        with pytest.raises(UserError, match="lacks weights"):
-            headers.check_language_model(tmp_path, config)
+        if not key.endswith((*sometimes, "lm_head.bias")):
+            write(without=key)
+            with pytest.raises(UserError, match="lacks weights"):
+                headers.check_language_model(tmp_path, config)
+    layer = next(key for key in shapes if ".1." in key or key.endswith("_l1"))
+    write(**{layer.replace(".1.", ".2.").replace("_l1", "_l2"): shapes[layer]})
+    with pytest.raises(UserError, match="has weights that its config has no room for"):
+        headers.check_language_model(tmp_path, config)
+    write(**{"value_head.weight": [1, 32]})
+    with pytest.raises(UserError, match=r"has weights that its config has no room for, value_head.weight"):
+        headers.check_language_model(tmp_path, config)
+    write()
+    for key, value in {
+        "vocab_size": 300,
+        "hidden_size": 48,
+        "n_embd": 48,
+        "intermediate_size": 50,
+        "num_key_value_heads": 4,
+    }.items():
+        narrow = name == "lstm" and key == "hidden_size" or name in ("gpt_neo",) and key == "intermediate_size"
+        if key in config and config[key] is not None and not narrow:
+            with pytest.raises(UserError, match="do not fit its own config"):
+                headers.check_language_model(tmp_path, config | {key: value})
+
+
+@pytest.mark.parametrize("name", [name for name in architectures.CAUSAL if name not in architectures.OWN])
+def test_the_defaults_are_those_of_transformers(name):
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    config = architectures.complete({"model_type": name})
+    theirs = CONFIG_MAPPING[name]()
+    assert {key: getattr(theirs, key, None) for key in config if key != "model_type"} == {
+        key: value for key, value in config.items() if key != "model_type"
+    }
 
 
 @pytest.mark.parametrize("prefix", ["", "transformer."])

@@ -50,8 +50,11 @@ def add(
     if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
         raise UserError("model.lora: is merged on one device, and FSDP divides the model: use accelerate_config.yaml")
     targets, layers = list(lora.targets or targets), _layers(model)
-    if not layers:
-        raise UserError(f"model.lora: a model of architecture {model.config.model_type} has no linear layer to adapt")
+    if not targets:
+        raise UserError(
+            f"model.lora: adapts attention's queries and values by default, and a {model.config.model_type} has none; "
+            "state model.lora.targets"
+        )
     _check(targets, layers)
     settings = LoraConfig(
         task_type=task_type,

@@ -100,7 +100,7 @@ def check_language_model(folder: Path, config: Mapping[str, Any]) -> None:
     missing = [f"{part} of layer {number}" for number, parts in layers.items() for part in sorted(every - {*parts})]
     others = {name for name in weights if not _LAYER.search(name)}
     needed = {kind.embedding, *kind.beyond}
-    if not config["tie_word_embeddings"] and not any(_HEAD.match(name) for name in others):
+    if not config["tie_word_embeddings"] and not {"lm_head.weight", "embed_out.weight"} & others:
         needed.add("lm_head.weight")
     if missing := [*sorted(needed - others), *missing]:
         raise UserError(f"{folder}: lacks weights, {', '.join(missing[:3])} among them")

@@ -93,8 +93,10 @@ ARCHITECTURES = {
     "olmo2": Architecture(50304, 2048, 32, None, 50279),
     "granite": Architecture(32000, 2048, 32, 1, 2),
     "stablelm": Architecture(50304, 4096, 32, 0, 0, beyond=("norm.weight", "norm.bias")),
-    "phi": Architecture(51200, 2048, 24, 1, 2, beyond=("final_layernorm.weight", "final_layernorm.bias")),
-    "gptj": Architecture(50400, 2048, 28, 50256, 50256, embedding="wte.weight", beyond=_LN_F),
+    "phi": Architecture(
+        51200, 2048, 24, 1, 2, beyond=("final_layernorm.weight", "final_layernorm.bias", "lm_head.bias")
+    ),
+    "gptj": Architecture(50400, 2048, 28, 50256, 50256, embedding="wte.weight", beyond=(*_LN_F, "lm_head.bias")),
     "gpt_neo": Architecture(
         50257, 2048, 24, 50256, 50256, tied=True, embedding="wte.weight", beyond=("wpe.weight", *_LN_F)
     ),
