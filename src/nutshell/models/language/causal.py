@@ -6,11 +6,18 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import GenerationMixin, LogitsProcessor, LogitsProcessorList
 
+ROWS = 128  # of logits at once
+
 
 class CausalModel(GenerationMixin):
     """Mixed into each causal model, before its stock class."""
 
-    def token_nats(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+    def token_nats(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        scored: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """The surprise at each token except the first, -ln p(token | tokens before it); call `eval()` first, or dropout
         is in it.
 
@@ -18,18 +25,32 @@ class CausalModel(GenerationMixin):
 
         Args:
             input_ids: (batch, tokens).
-            attention_mask: (batch, tokens), 0 where a row is padded, left or right; None if none is.
+            attention_mask: (batch, tokens), 0 where a row is padded, left or right; None if none is, or on the right
+                alone and `scored` says where: attention is quicker without one.
+            scored: (batch, tokens - 1) booleans, whether a token's surprise is needed; None: all. Where no row needs
+                it there are no logits.
 
         Returns:
-            (batch, tokens - 1) nats, fp32; 0 where the token is padding, or the first after padding.
+            (batch, tokens - 1) nats, fp32; 0 where it is not needed, or the token is padding, or the first after it.
         """
         inputs = {"input_ids": input_ids[:, :-1]}
         if attention_mask is not None:
             inputs["attention_mask"] = attention_mask[:, :-1]
             inputs["position_ids"] = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, :-1]
-        logits = self(**inputs, use_cache=False).logits.float()
         targets = input_ids[:, 1:]
-        nats = cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
+        nats = torch.zeros(targets.shape, device=targets.device)
+        scored = torch.ones_like(targets, dtype=torch.bool) if scored is None else scored
+        columns = scored.any(0).nonzero().squeeze(1)
+        logits = self(**inputs, use_cache=False, logits_to_keep=columns).logits
+        # A few rows at a time, in fp32: all logits in fp32, and their logarithms, would be most of the memory.
+        rows = [
+            cross_entropy(part.float(), target, reduction="none")
+            for part, target in zip(
+                logits.flatten(0, 1).split(ROWS), targets[:, columns].flatten().split(ROWS), strict=True
+            )
+        ]
+        nats[:, columns] = torch.cat(rows).view(len(nats), -1)
+        nats = torch.where(scored, nats, 0.0)
         if attention_mask is not None:
             nats = nats * (attention_mask[:, 1:] * attention_mask[:, :-1])
         return nats

@@ -85,8 +85,7 @@ class LanguageModelTrainer(ExactTrainer):
         scored = inputs["labels"][:, 1:] != PADDING
         # No mask: what pads a row comes after all that is scored, and a mask costs attention its fast path.
         with torch.no_grad(), self.compute_loss_context_manager():
-            nats = self.accelerator.unwrap_model(model).token_nats(inputs["input_ids"])
-        nats = torch.where(scored, nats, 0.0)
+            nats = self.accelerator.unwrap_model(model).token_nats(inputs["input_ids"], scored=scored)
         return None, pad(nats, (0, self.eval_tokens - nats.shape[1])), scored.sum(-1)
 
 
