@@ -215,11 +215,11 @@ class Model:
     @contextlib.contextmanager
     def _application(self, verb: Callable[..., Application]) -> Iterator[Application]:
         with tempfile.TemporaryDirectory(prefix="nutshell-") as empty:  # Trainer wants one, and writes nothing to it
-            checkpoint, first = self.folders[0] / "model", self._runs[0].result
+            checkpoints, first = [folder / "model" for folder in self.folders], self._runs[0].result
             args = choice.arguments(self.experiment, first, Path(empty))
             with progress.beating():
                 progress.stage("loading the model")
-                yield verb(self.experiment, checkpoint, self.models, args)
+                yield verb(self.experiment, checkpoints, self.models, args)
 
 
 def load(folder: str | Path, *, seed: int | None = None, all_seeds: bool = False) -> Model:

@@ -8,12 +8,13 @@ from typing import Any
 import numpy
 
 from nutshell.bits import baselines
+from nutshell.bits.metrics import OF_ANY
 from nutshell.bits.units import NAME, Units
 from nutshell.machine.provenance import Provenance
 from nutshell.report.results.result import Data, EvaluatedOn, Histogram, Matrix, Parameters, Pass, Result, Training
 from nutshell.report.results.runs import Run
 from nutshell.report.results.summary import Summary, summarize
-from nutshell.tasks import classify, language_model
+from nutshell.tasks import language_model
 
 SHA256 = {part: letter * 64 for part, letter in (("train", "a"), ("validation", "b"), ("test", "c"))}
 EXAMPLES = 40
@@ -57,7 +58,7 @@ def classified(seed: int = 13, right: int = 30, band_part: str = "test", **setti
     probabilities = numpy.where(predicted[:, None] == [0, 1], 0.6, 0.4)
     nats = -numpy.log(probabilities[rows, label])
     columns = {"label": label, "predicted": predicted, "nats": nats, "probabilities": probabilities}
-    metrics = tuple(classify.METRICS[name] for name in ("accuracy", "label_bits"))
+    metrics = tuple(OF_ANY[name] for name in ("accuracy", "label_bits"))
     experiment = {
         "question": "Can it tell paraphrases apart?",
         "task": "classify",

@@ -7,16 +7,17 @@ import numpy
 import pytest
 from scipy import stats
 
+from nutshell.bits.metrics import OF_ANY
 from nutshell.bits.units import NAME, Units
 from nutshell.machine.errors import UserError
 from nutshell.report import comparison
 from nutshell.report.results import runs as results
 from nutshell.report.results.summary import series
-from nutshell.tasks import classify, generate, language_model
+from nutshell.tasks import generate, language_model
 from tests.report.runs import complete, write
 
 RANDOM = numpy.random.default_rng(0)
-METRICS = tuple(classify.METRICS[name] for name in ("accuracy", "f1", "label_bits"))
+METRICS = tuple(OF_ANY[name] for name in ("accuracy", "f1", "label_bits"))
 LABELS = RANDOM.integers(0, 2, 200)
 GOOD, POOR = (numpy.where(RANDOM.random(200) < share, LABELS, 1 - LABELS) for share in (0.9, 0.6))
 
@@ -229,7 +230,7 @@ MATCHED = numpy.arange(200) < 150
 
 def by_part(folder, seed: int, predicted, matched=MATCHED):
     """A complete run of a classifier that is measured on two groups of examples."""
-    accuracy = classify.METRICS["accuracy"]
+    accuracy = OF_ANY["accuracy"]
     metrics = (
         replace(accuracy, where="matched"),
         replace(accuracy, name="accuracy_mismatched", where="mismatched"),

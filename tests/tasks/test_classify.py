@@ -4,10 +4,10 @@ import numpy
 import pytest
 
 from nutshell.bits import baselines, units
+from nutshell.bits.metrics import OF_ANY
 from nutshell.data import labelled
 from nutshell.data.datasets import LabelledData
 from nutshell.report.results.result import read_result
-from nutshell.tasks.classify import METRICS
 from tests.conftest import SMALL_YAML
 
 
@@ -49,7 +49,7 @@ def test_a_model_that_gave_one_answer_only_says_so(folder):
 def test_a_label_that_training_has_not_is_no_baseline_in_bits():
     columns = {"label": numpy.array([0, 1]), "predicted": numpy.array([0, 0]), "nats": numpy.ones(2)}
     known = baselines.majority(
-        [METRICS[name] for name in ("accuracy", "f1", "label_bits")], numpy.zeros(5, dtype=int), columns, ("no", "yes")
+        [OF_ANY[name] for name in ("accuracy", "f1", "label_bits")], numpy.zeros(5, dtype=int), columns, ("no", "yes")
     )
     assert known == {"accuracy": {"always answering no": 0.5}, "f1": {"always answering no": 0.0}}
 
@@ -57,5 +57,5 @@ def test_a_label_that_training_has_not_is_no_baseline_in_bits():
 def test_each_of_equally_frequent_answers_is_a_baseline():
     """One of them alone would make an F1 of 0 out of two halves."""
     columns = {"label": numpy.array([0, 1]), "predicted": numpy.array([0, 0]), "nats": numpy.ones(2)}
-    known = baselines.majority((METRICS["f1"],), numpy.array([0, 1]), columns, ("no", "yes"))
+    known = baselines.majority((OF_ANY["f1"],), numpy.array([0, 1]), columns, ("no", "yes"))
     assert known == {"f1": {"always answering no": 0.0, "always answering yes": pytest.approx(2 / 3)}}

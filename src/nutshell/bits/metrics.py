@@ -1,18 +1,20 @@
 """The figures that are reported. A metric is one statistic over units; value, interval and comparison follow from it.
 
 A unit is what is measured one at a time: an example of a classifier, a stretch of text of a language model. What a
-model gives for each unit is a column, an array (units,).
+model gives for each unit is a column, an array (units,); or (units, answers), if it was asked several times, by
+templates of words: the figure is then the mean over the answers.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy
 from pydantic import BaseModel, ConfigDict
 
 from nutshell.bits.statistics import (
     agreement,
+    auc,
     calibration_error,
     f1,
     macro_f1,
@@ -81,19 +83,32 @@ class Metric:
         return self.columns if self.where is None else (*self.columns, self.where)
 
     def select(self, columns: Columns) -> list[numpy.ndarray]:
-        """The statistic's arguments, of the units that the metric is of."""
+        """The statistic's arguments, of the units that the metric is of; with several answers to each unit the
+        arguments of each answer, one after the other, as `compute` takes them."""
         arrays = [columns[name] for name in self.columns]
-        if self.where is None:
+        if self.where is not None:
+            chosen = numpy.asarray(columns[self.where], bool)
+            arrays = [array[chosen] for array in arrays]
+        answers = {array.shape[1] for array in arrays if getattr(array, "ndim", 1) == 2}
+        if not answers:
             return arrays
-        chosen = numpy.asarray(columns[self.where], bool)
-        return [array[chosen] for array in arrays]
+        (count,) = answers
+        return [array if array.ndim == 1 else array[:, place] for place in range(count) for array in arrays]
+
+    def compute(self, *arrays: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
+        """The statistic of what `select` returns; of several answers its mean."""
+        size = len(self.columns)
+        if len(arrays) == size:
+            return self.statistic(*arrays, axis=axis)
+        every = [self.statistic(*arrays[first : first + size], axis=axis) for first in range(0, len(arrays), size)]
+        return numpy.mean(every, 0)
 
     def value(self, columns: Columns) -> float | None:
         """The statistic of its units; None where it is no number, or there is no unit."""
         arrays = self.select(columns)
         if self.where is not None and not len(arrays[0]):
             return None
-        value = float(self.statistic(*arrays))
+        value = float(self.compute(*arrays))
         return value if math.isfinite(value) else None
 
     def interval(self, columns: Columns) -> tuple[float, float] | None:
@@ -102,7 +117,7 @@ class Metric:
         from nutshell.bits.intervals import over_units
 
         arrays = self.select(columns)
-        return over_units(arrays, self.statistic) if self.resampled and len(arrays[0]) > 1 else None
+        return over_units(arrays, self.compute) if self.resampled and len(arrays[0]) > 1 else None
 
     def cut(self, interval: tuple[float, float]) -> tuple[float, float]:
         """An interval without what no value can be."""
@@ -148,6 +163,21 @@ OF_NUMBERS = tuple(
         ("squared_error", "per example", False, squared_error, (0, None)),
     )
 )
+
+
+AUC = Metric(
+    "auc", "share of pairs in order", True, auc, ("nats", "label"), given=("label",), bounds=(0, 1)
+)  # of two classes
+OF_ANY = {metric.name: metric for metric in (*of_classes(2), AUC, *OF_NUMBERS)}
+
+
+def named(names: Sequence[str], splits: Sequence[str] = ()) -> tuple[Metric, ...]:
+    """The metrics of these names; where a part has splits, accuracy is of the first, accuracy_<split> of another."""
+    of_split = {f"accuracy_{split}": split for split in splits[1:]} | {"accuracy": next(iter(splits), None)}
+    accuracy = OF_ANY["accuracy"]
+    return tuple(
+        replace(accuracy, name=name, where=of_split[name]) if name in of_split else OF_ANY[name] for name in names
+    )
 
 
 def evaluation_module(metrics: Sequence[Metric]):

@@ -104,6 +104,32 @@ def calibration_error(
 
 
 @statistic
+def auc(nats: numpy.ndarray, label: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
+    """The area under the curve of two classes: the share of pairs of one unit of each class in which that of class 1
+    has the higher probability of class 1, a tie counting half. Not a number where there is one class only.
+
+        (R - n_1 (n_1 + 1) / 2) / (n_0 n_1), with R the sum of the ranks of the units of class 1
+
+    It says how well a model ranks, wherever its threshold is.
+
+    Args:
+        nats: -ln p(true class), from which the log-odds of class 1 follow.
+        label: 0 or 1.
+
+    Source: Hanley & McNeil 1982, "The Meaning and Use of the Area under a Receiver Operating Characteristic (ROC)
+    Curve".
+    """
+    from scipy.stats import rankdata
+
+    with numpy.errstate(divide="ignore", invalid="ignore"):
+        log_odds = -nats - numpy.log(-numpy.expm1(-nats))  # of the true class
+        ranks = rankdata(numpy.where(label == 1, log_odds, -log_odds), axis=axis)
+        ones = (label == 1).sum(axis)
+        zeros = label.shape[axis] - ones
+        return ((ranks * (label == 1)).sum(axis) - ones * (ones + 1) / 2) / (ones * zeros)
+
+
+@statistic
 def pearson(predicted: numpy.ndarray, label: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
     """Pearson's correlation; not a number where either is constant."""
     # Not by the deviations from the mean: that of equal numbers may be rounded.

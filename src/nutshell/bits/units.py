@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ class Units:
     Attributes:
         kind: What a unit is, in the plural, such as "examples".
         metrics: The figures that follow from the columns.
-        columns: By name; arrays (units,), or (units, k), or lists of one list for each unit.
+        columns: By name; arrays (units,), or (units, ...), or lists of one list for each unit.
     """
 
     kind: str
@@ -44,10 +45,7 @@ class Units:
 
         metrics = [asdict(metric) | {"statistic": metric.statistic.__name__} for metric in self.metrics]
         about = {"version": VERSION, "units": self.kind, "metrics": metrics}
-        columns = {
-            name: pyarrow.array(values if getattr(values, "ndim", 2) == 1 else [list(row) for row in values])
-            for name, values in self.columns.items()
-        }
+        columns = {name: _column(values) for name, values in self.columns.items()}
         table = pyarrow.table(columns).replace_schema_metadata({"nutshell": json.dumps(about)})
         stream = io.BytesIO()
         parquet.write_table(table, stream)
@@ -79,7 +77,25 @@ def read(folder: Path) -> Units:
         raise UserError(f"{file}: is missing or damaged; run the experiment again with --force") from None
 
 
+def _column(values: numpy.ndarray | Sequence):
+    """As Arrow has it: (units, k) numbers as lists of a fixed size, by which they are known when they are read."""
+    import pyarrow
+
+    if not isinstance(values, numpy.ndarray):
+        return pyarrow.array([list(row) for row in values])
+    array = pyarrow.array(values.ravel())
+    for size in reversed(values.shape[1:]):
+        array = pyarrow.FixedSizeListArray.from_arrays(array, size)
+    return array
+
+
 def _array(column) -> numpy.ndarray | list:
     import pyarrow
 
-    return column.to_pylist() if pyarrow.types.is_list(column.type) else column.to_numpy()
+    if pyarrow.types.is_list(column.type):
+        return column.to_pylist()
+    shape, column = [len(column)], column.combine_chunks()
+    while pyarrow.types.is_fixed_size_list(column.type):
+        shape.append(column.type.list_size)
+        column = column.flatten()
+    return column.to_numpy(zero_copy_only=False).reshape(shape)

@@ -1,6 +1,7 @@
 """Contradictions between keys that are each well-formed, in any experiment. A task has more of its own."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,18 +13,16 @@ from nutshell.experiment.yaml_text import shown
 
 Problem = tuple[tuple[str, ...], str]  # the path of the key to correct, and what is wrong with it
 Blocks = Mapping[str, Mapping[str, Any]]
-BLOCKS = ("model", "data", "loss", "training", "early_stopping", "evaluation", "generation", "reference")
 
 
 def blocks_of(plain: Mapping[str, Any]) -> Blocks:
     """Each block of an experiment as it was read, without keys that are null; {} for one that is missing or no
     mapping."""
-    return {
-        name: {key: value for key, value in block.items() if value is not None}
-        if isinstance(block := plain.get(name), dict)
-        else {}
-        for name in BLOCKS
-    }
+    blocks = {name: block for name, block in plain.items() if isinstance(block, dict)}
+    return defaultdict(
+        dict,
+        {name: {key: value for key, value in block.items() if value is not None} for name, block in blocks.items()},
+    )
 
 
 def checks(plain: Mapping[str, Any], blocks: Blocks, directions: Mapping[str, bool | None]) -> Iterator[Problem]:

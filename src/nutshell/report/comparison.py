@@ -176,11 +176,11 @@ def _comparable(metric: Metric, tables: list[list[Units]]) -> bool:
 def _row(metric: Metric, tables: list[list[Units]]) -> Row | None:
     """None where the difference is undefined."""
     columns = [[metric.select(table.columns) for table in runs] for runs in tables]
-    values = tuple(float(numpy.mean([metric.statistic(*one) for one in runs])) for runs in columns)
+    values = tuple(float(numpy.mean([metric.compute(*one) for one in runs])) for runs in columns)
     several = any(len(runs) > 1 for runs in columns)
     lowest, highest = metric.bounds
     most = math.inf if lowest is None or highest is None else highest - lowest
-    ends = intervals.difference_over_seeds_and_units(*columns, metric.statistic)
+    ends = intervals.difference_over_seeds_and_units(*columns, metric.compute)
     if ends is None:
         return None
     ends = max(-most, ends[0]), min(most, ends[1])
@@ -192,6 +192,9 @@ def _row(metric: Metric, tables: list[list[Units]]) -> Row | None:
 
 
 def _tests(metric: Metric, tables: list[list[Units]], seeds: tuple[list[int], list[int]]) -> list[McNemar]:
+    """None where a unit has several answers, which may be right and wrong."""
+    if any(table.columns[name].ndim > 1 for runs in tables for table in runs for name in metric.columns):
+        return []
     right = [
         {seed: numpy.equal(*metric.select(table.columns)) for seed, table in zip(numbers, runs, strict=True)}
         for numbers, runs in zip(seeds, tables, strict=True)

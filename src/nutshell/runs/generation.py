@@ -13,10 +13,9 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase, TrainerCallb
 from nutshell.machine.files import read_lines, write_lines
 from nutshell.models.language.causal import CausalModel, Costs, Draw
 from nutshell.runs.prompts import Request
-from nutshell.runs.trainer.exact import ExactTrainer
+from nutshell.runs.trainer.exact import PRECISIONS, ExactTrainer
 
 NOTHING = -100  # after a continuation's last token
-PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class GenerateTrainer(ExactTrainer):

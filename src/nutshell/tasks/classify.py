@@ -1,7 +1,6 @@
 """`task: classify`: fine-tunes a classifier, and looks at the test part once, at the end."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +8,7 @@ import numpy
 from pydantic import Field
 
 from nutshell.bits import baselines
-from nutshell.bits.metrics import OF_NUMBERS, Metric, of_classes
+from nutshell.bits.metrics import OF_ANY, OF_NUMBERS, Metric, named, of_classes
 from nutshell.bits.units import Units
 from nutshell.data import labelled
 from nutshell.data.datasets import DATASETS, TABLE, LabelledData, problems
@@ -29,7 +28,6 @@ from nutshell.runs import plan as plans
 from nutshell.runs.finished.application import Application
 from nutshell.tasks.task import Card, Task, register
 
-METRICS = {metric.name: metric for metric in (*of_classes(2), *OF_NUMBERS)}
 SPLITS = sorted({split for dataset in DATASETS.values() for split in dataset.layout.splits})
 
 
@@ -48,7 +46,7 @@ class ClassifyExperiment(Trained):
     model: Classifier
     data: LabelledData
     loss: Loss | None = None
-    reference: Reference.of(*METRICS, *(f"accuracy_{split}" for split in SPLITS)) | None = None
+    reference: Reference.of(*OF_ANY, *(f"accuracy_{split}" for split in SPLITS)) | None = None
 
 
 class Classify(Task):
@@ -70,7 +68,7 @@ class Classify(Task):
     def metrics(self, blocks: Blocks) -> tuple[Metric, ...]:
         data = blocks["data"]
         if (dataset := DATASETS.get(str(data.get("name")))) is not None:
-            return _metrics(dataset.metrics, dataset.layout.splits)
+            return named(dataset.metrics, dataset.layout.splits)
         if data.get("name") != TABLE:
             return ()
         labels = data.get("labels")  # where the training part tells, there may be two
@@ -189,24 +187,17 @@ class Classify(Task):
 
         return wrapper.load_saved(checkpoint).eval()
 
-    def predict(self, experiment: ClassifyExperiment, checkpoint: Path, models: Sequence[Any], args) -> Application:
+    def predict(
+        self, experiment: ClassifyExperiment, checkpoints: Sequence[Path], models: Sequence[Any], args
+    ) -> Application:
         from nutshell.runs.finished.prediction import predictor
 
-        return predictor(models, args, checkpoint, experiment.data, experiment.data.known.layout.texts)
+        return predictor(models, args, checkpoints[0], experiment.data, experiment.data.known.layout.texts)
 
 
 def _is_number(data: Mapping[str, Any]) -> bool:
     dataset = DATASETS.get(str(data.get("name")))
     return dataset.layout.labels == () if dataset else data.get("target") == "number"
-
-
-def _metrics(names: Sequence[str], splits: Sequence[str]) -> tuple[Metric, ...]:
-    """The metrics of these names; where a part has splits, accuracy is of the first, accuracy_<split> of another."""
-    of_split = {f"accuracy_{split}": split for split in splits[1:]} | {"accuracy": next(iter(splits), None)}
-    accuracy = METRICS["accuracy"]
-    return tuple(
-        replace(accuracy, name=name, where=of_split[name]) if name in of_split else METRICS[name] for name in names
-    )
 
 
 def _measured(experiment: ClassifyExperiment, parts: Parts) -> tuple[Metric, ...]:
@@ -217,12 +208,12 @@ def _measured(experiment: ClassifyExperiment, parts: Parts) -> tuple[Metric, ...
     """
     dataset = experiment.data.known
     if dataset.metrics:
-        return _metrics(dataset.metrics, dataset.layout.splits)
+        return named(dataset.metrics, dataset.layout.splits)
     metrics = of_classes(len(parts.labels)) if parts.labels else OF_NUMBERS
     known = {metric.name for metric in metrics}
     bands = {name for name, band in (experiment.reference or {}) if band and name not in ("part", "source")}
     best = {str(experiment.training.get("metric_for_best_model", "loss")).removeprefix("eval_")} - {"loss"}
-    if wrong := sorted((bands | best) & {*METRICS} - known):
+    if wrong := sorted((bands | best) & {*OF_ANY} - known):
         raise UserError(f"{wrong[0]} is no metric of {len(parts.labels)} labels, which are {', '.join(parts.labels)}")
     return metrics
 

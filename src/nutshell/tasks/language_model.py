@@ -207,10 +207,12 @@ class LanguageModel(Task):
 
         return build.load(checkpoint).eval()
 
-    def score(self, experiment: LanguageModelExperiment, checkpoint: Path, models: Sequence[Any], args) -> Application:
+    def score(
+        self, experiment: LanguageModelExperiment, checkpoints: Sequence[Path], models: Sequence[Any], args
+    ) -> Application:
         from nutshell.runs.finished.scoring import scorer
 
-        vocabulary = vocabularies.of_checkpoint(checkpoint, read_config(checkpoint))
+        vocabulary = vocabularies.of_checkpoint(checkpoints[0], read_config(checkpoints[0]))
         evaluation = {"block_tokens": experiment.data.block_tokens, **experiment.evaluation.model_dump()}
         return scorer(models, args, vocabulary, experiment.data.column or "text", evaluation)
 

@@ -111,12 +111,12 @@ class Task(ABC):
         auto_class = getattr(transformers, self.card.auto_class)
         return auto_class.from_pretrained(checkpoint, dtype="float32", use_safetensors=True, trust_remote_code=False)
 
-    def predict(self, experiment: Experiment, checkpoint: Path, models: Sequence[Any], args) -> Application:
+    def predict(self, experiment: Experiment, checkpoints: Sequence[Path], models: Sequence[Any], args) -> Application:
         """What `nutshell predict` does with new texts: the label of each, or a number.
 
         Args:
             experiment: Of the runs.
-            checkpoint: One of the folders that the models were loaded from, for its tokenizer.
+            checkpoints: The folders that the models were loaded from, for the tokenizer and what else is there.
             models: From `load`, one for each seed; their answer is the mean.
             args: TrainingArguments with the batch size and precision of the final pass.
 
@@ -125,7 +125,7 @@ class Task(ABC):
         """
         raise UserError(f"task: {self.word} predicts no labels; nutshell predict is for classifiers")
 
-    def score(self, experiment: Experiment, checkpoint: Path, models: Sequence[Any], args) -> Application:
+    def score(self, experiment: Experiment, checkpoints: Sequence[Path], models: Sequence[Any], args) -> Application:
         """What `nutshell score` does with new texts: what each costs. Arguments and refusal are those of `predict`."""
         raise UserError(f"task: {self.word} gives texts no probability; nutshell score is for language models")
 

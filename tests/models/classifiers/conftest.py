@@ -37,8 +37,8 @@ def trainer_of(tmp_path):
     import datasets
     from transformers import TrainingArguments
 
+    from nutshell.bits.metrics import OF_ANY
     from nutshell.runs.trainer.classifier import ClassifierTrainer
-    from nutshell.tasks.classify import METRICS
 
     def _trainer_of(model, rows, collator, folder: str = "run", **keys) -> ClassifierTrainer:
         settings = {
@@ -60,7 +60,7 @@ def trainer_of(tmp_path):
             train_dataset=table,
             eval_dataset=table,
             processing_class=collator.tokenizer,
-            metrics=(METRICS["accuracy"],),
+            metrics=(OF_ANY["accuracy"],),
         )
 
     return _trainer_of

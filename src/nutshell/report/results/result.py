@@ -115,10 +115,12 @@ class Matrix(Typed):
         return self
 
     @classmethod
-    def of(cls, label: numpy.ndarray, predicted: numpy.ndarray, names: Sequence[str]) -> "Matrix":
+    def of(
+        cls, label: numpy.ndarray, predicted: numpy.ndarray, names: Sequence[str], title: str = "Confusion matrix"
+    ) -> "Matrix":
         """Of true and predicted labels (units,), whole numbers, with the name of each."""
         counts = numpy.bincount(label * len(names) + predicted, minlength=len(names) ** 2)
-        return cls(title="Confusion matrix", labels=list(names), counts=counts.reshape(len(names), -1).tolist())
+        return cls(title=title, labels=list(names), counts=counts.reshape(len(names), -1).tolist())
 
 
 class Histogram(Typed):
@@ -144,6 +146,36 @@ class Histogram(Typed):
         edges = numpy.arange(0, int(values.max()) + width + 1, width)
         counts = numpy.histogram(values, edges)[0].tolist()
         return cls(title=title, note=note, edges=edges.tolist(), counts=counts, limit=limit, limit_name=limit_name)
+
+
+class Table(Typed):
+    """Figures of several variants of one experiment, a row for each.
+
+    Attributes:
+        title: What the variants are.
+        columns: The figures' names.
+        rows: The name of each variant and its figures; None where one is no number.
+    """
+
+    title: str
+    columns: list[str]
+    rows: list[tuple[str, list[float | None]]]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if any(len(values) != len(self.columns) for _, values in self.rows):
+            raise ValueError("a figure for each column")
+        return self
+
+    @classmethod
+    def with_spread(cls, title: str, columns: list[str], rows: list[tuple[str, list[float | None]]]) -> "Table":
+        """With rows of the variants' mean and of their standard deviation (n - 1)."""
+        every = [values if None not in values else [math.nan] for values in zip(*(row for _, row in rows), strict=True)]
+        means = [float(numpy.mean(values)) for values in every]
+        spreads = [float(numpy.std(values, ddof=1)) if len(values) > 1 else math.nan for values in every]
+        last = [("mean", means), ("standard deviation", spreads)]
+        known = [(name, [value if math.isfinite(value) else None for value in values]) for name, values in last]
+        return cls(title=title, columns=columns, rows=rows + known)
 
 
 class Benchmark(Typed):
@@ -180,6 +212,7 @@ class Measurement(Typed):
         notes: Sentences that belong next to the figures.
         facts: Further figures for the record, by name.
         benchmark: What the figures count for; None if they do for nothing.
+        tables: Figures of variants of the experiment that were measured next to each other.
     """
 
     evaluated_on: EvaluatedOn
@@ -195,6 +228,7 @@ class Measurement(Typed):
     matrix: Matrix | None = None
     histogram: Histogram | None = None
     benchmark: Benchmark | None = None
+    tables: list[Table] = []
 
 
 class Header(BaseModel):

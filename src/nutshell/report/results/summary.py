@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
 from nutshell.bits import intervals
 from nutshell.bits.baselines import Baseline
 from nutshell.machine.errors import UserError, plural
 from nutshell.machine.files import read_json
-from nutshell.report.results.result import VERSION, Benchmark, Data, EvaluatedOn, Parameters, Typed
+from nutshell.report.results.result import VERSION, Benchmark, Data, EvaluatedOn, Parameters, Table, Typed
 from nutshell.report.results.runs import Run, question
 
 
@@ -68,6 +70,7 @@ class Summary(Typed):
     commits: list[str]
     resolved: dict[str, Any]
     benchmark: Benchmark | None = None
+    tables: list[Table] = Field(default_factory=list)
 
     @property
     def question(self) -> str | None:
@@ -192,6 +195,7 @@ def summarize(label: str, runs: Sequence[Run]) -> Summary:
         commits=sorted({f"{place.commit}{' with changes' * bool(place.dirty)}" for place in places}),
         resolved=resolved,
         benchmark=first.benchmark,
+        tables=_tables([result.tables for result in results.values()]),
     )
 
 
@@ -231,8 +235,26 @@ def _over_seeds(name: str, runs: Sequence[Run], values: list[float | None]) -> t
     counts = {len(arrays[0]) for arrays in columns}
     if len(counts) > 1 or max(counts) < 2:
         return alone
-    ends = intervals.over_seeds_and_units(columns, metric.statistic)
+    ends = intervals.over_seeds_and_units(columns, metric.compute)
     return (metric.cut(ends), f"seeds and {tables[0].kind}") if ends else alone
+
+
+def _tables(every: Sequence[list[Table]]) -> list[Table]:
+    """The tables that all seeds have, with the mean of each figure."""
+    tables = []
+    for alike in zip(*every, strict=False):
+        heads = [(table.title, table.columns, [name for name, _ in table.rows]) for table in alike]
+        if any(head != heads[0] for head in heads):
+            continue
+        cells = [
+            zip(*(values for _, values in rows), strict=True) for rows in zip(*(t.rows for t in alike), strict=True)
+        ]
+        rows = [
+            (name, [None if None in cell else _mean(cell) for cell in row])
+            for name, row in zip(heads[0][2], cells, strict=True)
+        ]
+        tables.append(Table(title=heads[0][0], columns=heads[0][1], rows=rows))
+    return tables
 
 
 def _note(run: Run, note: str, runs: Sequence[Run]) -> str:

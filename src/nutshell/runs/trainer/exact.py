@@ -17,6 +17,8 @@ from nutshell.machine.errors import UserError
 from nutshell.runs.trainer import progress
 from nutshell.runs.trainer.order import PaddedOrder, WithDummies
 
+PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # of weights that are not trained
+
 
 class ExactTrainer(Trainer):
     """Trainer that mends what stock Trainer leaves inexact.
