@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from nutshell.bits.intervals import FEWEST_UNITS
 from nutshell.machine.launch import precision
 from nutshell.report.results.benchmark import Score, standings
+from nutshell.report.results.result import Table
 from nutshell.report.results.summary import Estimate, Summary, read_summaries
 
 START, END = "<!-- {}: written by `make results` -->", "<!-- end of {} -->"
@@ -66,6 +67,24 @@ def row(summary: Summary, name: str) -> Row:
 def rows(summary: Summary) -> list[Row]:
     """A row for each metric."""
     return [row(summary, name) for name in summary.metrics]
+
+
+def cells(table: Table) -> dict[str, Any]:
+    """A table of variants with its figures as they are shown."""
+    rows = [(name, ["" if value is None else f"{value:.4f}" for value in values]) for name, values in table.rows]
+    return {"title": table.title, "columns": table.columns, "rows": rows}
+
+
+def variants(summaries: Sequence[Summary]) -> str:
+    """The tables of variants of each experiment."""
+    texts = []
+    for summary in summaries:
+        for table in map(cells, summary.tables):
+            lines = [(f"`` {name} ``", *values) for name, values in table["rows"]]
+            texts.append(
+                f"{table['title']} of `{summary.experiment}`:\n\n{markdown_table(('', *table['columns']), lines)}"
+            )
+    return "\n\n".join(texts)
 
 
 def headline(summary: Summary) -> Row:
@@ -234,6 +253,7 @@ def tables(folder: Path, chapter: str | None = None) -> dict[str, str]:
         "headline": overview(summaries),
         "results": markdown(summaries) if summaries else NOTHING_STORED,
         "compression": compression(summaries),
+        "variants": variants(summaries) or NOTHING_STORED,
         "benchmarks": benchmarks(summaries) or NOTHING_STORED,
     }
 

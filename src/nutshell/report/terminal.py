@@ -33,6 +33,10 @@ def print_summary(summary: Summary, output: Path) -> None:
     if summary.training_tokens is None:
         _print_samples(output / summary.experiment / f"seed-{summary.seeds[0]}" / "samples.jsonl", console)
     console.print(table)
+    for variants in map(tables.cells, summary.tables):
+        table = Table(title=escape(variants["title"]))
+        _fill(table, ["", *variants["columns"]], [(name, *values) for name, values in variants["rows"]])
+        console.print(table)
 
 
 def print_figure(summary: Summary) -> None:

@@ -39,6 +39,7 @@ def section(series: Series, full: bool) -> dict[str, Any]:
         "figures": _curves(series) + _histogram(series.complete) if full else [],
         "legend": _legend(runs) if full else [],
         "matrix": matrix(series.complete),
+        "tables": [tables.cells(table) for table in summary.tables] if summary else [],
         "most": most,
         "errors": examples.errors(series.complete, most),
         "samples": examples.samples(series.complete, most),
