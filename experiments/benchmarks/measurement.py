@@ -31,8 +31,9 @@ from transformers import (
 )
 
 import nutshell as library
+from nutshell.data.encoding import vocabularies
 from nutshell.data.readers import rows
-from nutshell.data.text import corpus, vocabularies
+from nutshell.data.text import corpus
 from nutshell.experiment.blocks import Experiment
 from nutshell.experiment.load import load
 from nutshell.machine.errors import UserError

@@ -13,7 +13,8 @@ import torch
 
 from nutshell.data import labelled
 from nutshell.data.datasets import LabelledData, TextData
-from nutshell.data.text import documents, vocabularies
+from nutshell.data.encoding import vocabularies
+from nutshell.data.text import documents
 from nutshell.machine.files import read_lines, write_lines
 from nutshell.models.embedded import minilm
 

@@ -11,7 +11,8 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from nutshell.bits import statistics
 from nutshell.bits.metrics import OF_NUMBERS, Metric, evaluation_module, of_classes
-from nutshell.data.text import vocabularies, windows
+from nutshell.data.encoding import vocabularies
+from nutshell.data.text import windows
 from nutshell.tasks import language_model
 from tests.conftest import TEXT_YAML, text_part
 

@@ -6,8 +6,9 @@ from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer
 
 from nutshell.data.datasets import TextData
+from nutshell.data.encoding import vocabularies
 from nutshell.data.parts import Part
-from nutshell.data.text import corpus, documents, vocabularies, windows
+from nutshell.data.text import corpus, documents, windows
 from nutshell.experiment.load import load
 from nutshell.machine.errors import UserError
 from nutshell.models.find import read_config

@@ -9,9 +9,9 @@ import torch
 from huggingface_hub import constants
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from nutshell.data.encoding import tokens
-from nutshell.data.text import stretches, vocabularies, windows
-from nutshell.data.text.vocabularies import Vocabulary
+from nutshell.data.encoding import tokens, vocabularies
+from nutshell.data.encoding.vocabularies import Vocabulary
+from nutshell.data.text import stretches, windows
 from nutshell.machine.errors import UserError
 from nutshell.runs.trainer.language import TextCollator
 from nutshell.runs.trainer.order import PADDING

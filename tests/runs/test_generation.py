@@ -68,7 +68,7 @@ def test_greedy_is_stock_greedy_one_by_one(name, run, causal):
 
 
 def encode(prompt: str) -> list[int]:
-    from nutshell.data.text import vocabularies
+    from nutshell.data.encoding import vocabularies
 
     return vocabularies.of_bytes().tokenizer.encode(prompt).ids or [256]
 

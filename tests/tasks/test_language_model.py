@@ -13,7 +13,8 @@ from transformers import set_seed
 
 from nutshell.bits import baselines, units
 from nutshell.data.datasets import TextData
-from nutshell.data.text import documents, vocabularies, windows
+from nutshell.data.encoding import vocabularies
+from nutshell.data.text import documents, windows
 from nutshell.models.language import build
 from tests.conftest import TEXT_YAML
 

@@ -9,8 +9,9 @@ import numpy
 import pytest
 
 from nutshell.bits import units
+from nutshell.data.encoding import vocabularies
 from nutshell.data.parts import Part
-from nutshell.data.text import templates, vocabularies
+from nutshell.data.text import templates
 from nutshell.data.text.templates import Prompts, Template
 from nutshell.report.results.result import read_result
 from tests.machine.test_launch import LAUNCH, finish

@@ -127,7 +127,6 @@ class LabelledData(Registered):
     test_examples: Positive | None = None
     reported_examples: Positive | None = None  # of the reported part, as many of each label as its share
     reported: Literal["validation"] | None = None  # although there is a test part with labels, which is then answered
-    reported_examples: Annotated[int, Field(ge=2)] | None = None  # that many of the part that is reported
 
     @field_validator("labels", mode="before")
     @classmethod

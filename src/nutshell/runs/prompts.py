@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nutshell.data.text import vocabularies
+from nutshell.data.encoding import vocabularies
 from nutshell.data.text.conversations import Chat, Messages, Prompt, readable
 from nutshell.experiment.generation_keys import kinds
 from nutshell.machine.errors import UserError

@@ -12,8 +12,9 @@ from nutshell.bits.metrics import Metric
 from nutshell.bits.statistics import bits_ratio, exponential_ratio
 from nutshell.bits.units import Units
 from nutshell.data.datasets import TEXTS, TextData, problems
+from nutshell.data.encoding import vocabularies
 from nutshell.data.text import corpus as corpora
-from nutshell.data.text import documents, stretches, vocabularies
+from nutshell.data.text import documents, stretches
 from nutshell.experiment.blocks import Commit, Lora, Positive, Reference, Strict, Trained, Word
 from nutshell.experiment.checks import Blocks, Problem
 from nutshell.machine import progress

@@ -13,8 +13,9 @@ from nutshell.bits.metrics import AUC, OF_ANY, Metric, named, of_classes
 from nutshell.bits.units import Units
 from nutshell.data import labelled
 from nutshell.data.datasets import DATASETS, TABLE, LabelledData, problems
+from nutshell.data.encoding import vocabularies
 from nutshell.data.parts import Parts
-from nutshell.data.text import templates, vocabularies, wording
+from nutshell.data.text import templates, wording
 from nutshell.data.text.templates import Prompts, Template
 from nutshell.data.text.wording import Prompting, Wording
 from nutshell.experiment.blocks import Checkpoint, Experiment, Positive, Reference, Strict

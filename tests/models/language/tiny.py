@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from nutshell.data.text import vocabularies
+from nutshell.data.encoding import vocabularies
 from nutshell.models.language.architectures import model_class
 
 POSITIONS = 64

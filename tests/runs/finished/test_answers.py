@@ -12,7 +12,7 @@ import pytest
 import nutshell as library
 from nutshell.bits import units
 from nutshell.cli import arguments
-from nutshell.data.text.vocabularies import Vocabulary
+from nutshell.data.encoding.vocabularies import Vocabulary
 from nutshell.data.text.windows import join, windows
 from nutshell.machine import interruption
 from nutshell.machine.errors import UserError

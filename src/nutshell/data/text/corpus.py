@@ -7,9 +7,10 @@ from typing import Any
 import numpy
 
 from nutshell.data.datasets import TextData
+from nutshell.data.encoding import vocabularies
+from nutshell.data.encoding.vocabularies import Vocabulary
 from nutshell.data.parts import Parts
-from nutshell.data.text import documents, vocabularies, windows
-from nutshell.data.text.vocabularies import Vocabulary
+from nutshell.data.text import documents, windows
 from nutshell.machine import progress
 from nutshell.machine.errors import UserError
 from nutshell.models.find import find, read_config

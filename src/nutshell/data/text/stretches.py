@@ -5,8 +5,8 @@ import re
 
 import numpy
 
+from nutshell.data.encoding.vocabularies import Vocabulary
 from nutshell.data.parts import Part
-from nutshell.data.text.vocabularies import Vocabulary
 from nutshell.data.text.windows import Windows
 
 logger = logging.getLogger("nutshell")

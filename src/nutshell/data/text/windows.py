@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy
 
 from nutshell.data.encoding.tokens import CHUNK, cached
+from nutshell.data.encoding.vocabularies import Vocabulary
 from nutshell.data.parts import Part
 from nutshell.data.readers.table import shown
-from nutshell.data.text.vocabularies import Vocabulary
 from nutshell.machine.errors import UserError
 
 logger = logging.getLogger("nutshell")

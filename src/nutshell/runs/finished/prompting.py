@@ -7,8 +7,8 @@ from typing import Any
 import numpy
 
 from nutshell.bits import calibration
+from nutshell.data.encoding import vocabularies
 from nutshell.data.parts import Part
-from nutshell.data.text import vocabularies
 from nutshell.data.text.templates import Prompts, Template
 from nutshell.machine.errors import UserError
 from nutshell.machine.files import read_json, write_json

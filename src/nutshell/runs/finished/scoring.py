@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy
 
+from nutshell.data.encoding.vocabularies import Vocabulary
 from nutshell.data.parts import Part
-from nutshell.data.text.vocabularies import Vocabulary
 from nutshell.data.text.windows import encode, join, windows
 from nutshell.runs.finished.application import Application
 from nutshell.runs.trainer.language import LanguageModelTrainer

@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import pad
 
 from nutshell.bits.metrics import Metric, evaluation_module
-from nutshell.data.text.vocabularies import Vocabulary
+from nutshell.data.encoding.vocabularies import Vocabulary
 from nutshell.data.text.windows import Windows
 from nutshell.machine.errors import UserError
 from nutshell.runs.trainer.exact import ExactTrainer
