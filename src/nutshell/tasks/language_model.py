@@ -94,7 +94,7 @@ class LanguageModel(Task):
 
     def checks(self, plain: Mapping[str, Any], blocks: Blocks) -> Iterator[Problem]:
         yield from problems(blocks["data"], TEXTS)
-        yield from _model_checks(blocks["model"], blocks["training"])
+        yield from model_config.problems(blocks["model"], blocks["training"])
         yield from _text_checks(blocks["data"], blocks["training"], blocks["evaluation"])
         yield from _sample_checks(plain, blocks["training"], blocks["generation"])
 
@@ -251,30 +251,6 @@ def _lengths(stream: numpy.ndarray, vocabulary: vocabularies.Vocabulary, block_t
     lengths = numpy.bincount(stretches.owners(stream, vocabulary))
     note = "training documents, joined and divided into blocks: nothing is cut"
     return Histogram.of(lengths, "lengths, tokens", note, block_tokens, "block")
-
-
-def _model_checks(model: Mapping[str, Any], training: Mapping[str, Any]) -> Iterator[Problem]:
-    if ("name" in model) == ("config" in model):
-        yield ("model",), "model: state either name, a checkpoint, or config, a model to be trained from the start"
-    elif "name" in model:
-        for key in ("tokenizer", "vocab_size"):
-            if key in model:
-                yield ("model", key), f"model.{key}: a checkpoint comes with its own tokenizer; leave it out"
-        if "lora" in model and training.get("num_train_epochs") == 0 and "max_steps" not in training:
-            yield ("model", "lora"), "model.lora: nothing is trained where training.num_train_epochs is 0"
-    else:
-        if "lora" in model:
-            yield ("model", "lora"), "model.lora adapts a checkpoint; a model of model.config is trained whole"
-        if "revision" in model:
-            yield ("model", "revision"), "model.revision is a checkpoint's commit; a model of model.config has none"
-        if "tokenizer" not in model:
-            yield ("model",), "model.tokenizer is missing: bytes, or bpe with model.vocab_size"
-        if (model.get("tokenizer") == "bpe") != ("vocab_size" in model):
-            yield ("model",), "model.vocab_size is the size of a bpe to be trained: state both or neither"
-        steps = training.get("max_steps")
-        if training.get("num_train_epochs") == 0 and not (isinstance(steps, int) and steps > 0):
-            path = ("training", "num_train_epochs")
-            yield path, "training.num_train_epochs: 0 leaves a model of model.config untrained"
 
 
 def _text_checks(

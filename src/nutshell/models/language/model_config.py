@@ -1,5 +1,6 @@
-"""The `model.config:` block of a new language model. Only its functions import torch."""
+"""The `model:` block of a language model, and the `model.config:` of a new one. Only its functions import torch."""
 
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, get_args
 
@@ -23,6 +24,31 @@ REFUSED = {
     "pretraining_tp": "transformers reads it no more",
     "slow_but_exact": "transformers reads it no more",
 }
+
+
+def problems(model: Mapping[str, Any], training: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What is wrong with the well-formed keys of a `model:` block together, and with those of `training:`."""
+    if ("name" in model) == ("config" in model):
+        yield ("model",), "model: state either name, a checkpoint, or config, a model to be trained from the start"
+    elif "name" in model:
+        for key in ("tokenizer", "vocab_size"):
+            if key in model:
+                yield ("model", key), f"model.{key}: a checkpoint comes with its own tokenizer; leave it out"
+        if "lora" in model and training.get("num_train_epochs") == 0 and "max_steps" not in training:
+            yield ("model", "lora"), "model.lora: nothing is trained where training.num_train_epochs is 0"
+    else:
+        if "lora" in model:
+            yield ("model", "lora"), "model.lora adapts a checkpoint; a model of model.config is trained whole"
+        if "revision" in model:
+            yield ("model", "revision"), "model.revision is a checkpoint's commit; a model of model.config has none"
+        if "tokenizer" not in model:
+            yield ("model",), "model.tokenizer is missing: bytes, or bpe with model.vocab_size"
+        if (model.get("tokenizer") == "bpe") != ("vocab_size" in model):
+            yield ("model",), "model.vocab_size is the size of a bpe to be trained: state both or neither"
+        steps = training.get("max_steps")
+        if training.get("num_train_epochs") == 0 and not (isinstance(steps, int) and steps > 0):
+            path = ("training", "num_train_epochs")
+            yield path, "training.num_train_epochs: 0 leaves a model of model.config untrained"
 
 
 @cache
