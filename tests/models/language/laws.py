@@ -10,14 +10,16 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, TrainingArguments
 
-from nutshell.data.text.windows import windows_apart
+from nutshell.data.encoding import vocabularies
+from nutshell.data.text.windows import join, windows
 from nutshell.models.language import build
 from nutshell.runs import generation
 from nutshell.runs.prompts import Request
 from nutshell.runs.trainer.language import LanguageModelTrainer, TextCollator
 from tests.conftest import one_step
 
-END = 256
+BYTES = vocabularies.of_bytes()
+END = BYTES.end_of_text
 LENGTHS = (9, 3, 7, 2, 8, 5, 4, 6)
 
 
@@ -47,7 +49,7 @@ def trainer_of(model, place: Path, **keys) -> LanguageModelTrainer:
     """Trainer as a run has it, with rows of several lengths to train on."""
     settings = {"report_to": "none", "use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "use_cache": True}
     args = TrainingArguments(output_dir=str(place), **settings | keys)
-    return LanguageModelTrainer(model, args, padding=END, metrics=(), eval_bytes=None, train_dataset=rows(*LENGTHS))
+    return LanguageModelTrainer(model, args, vocabulary=BYTES, metrics=(), eval_sizes={}, train_dataset=rows(*LENGTHS))
 
 
 SPLITS = ((8, 1), (2, 4), (1, 8))
@@ -75,7 +77,7 @@ def accumulation(folder: Path, place: Path) -> float:
 def batch(folder: Path, place: Path) -> float:
     """What a token costs does not depend on the batch that it is measured in; nats."""
     texts = [ids.tolist() for ids, _ in rows(30, 4, 12, 25, 2, 61)]
-    every = windows_apart(texts, END, 32, 16)
+    every = windows(join(texts, BYTES), BYTES, 32, 16, documents="separate")
     costs = [
         trainer_of(build.load(folder), place, per_device_eval_batch_size=size).measure(every)[1] for size in (1, 64)
     ]
