@@ -164,9 +164,9 @@ def test_each_digit_is_a_token_and_no_space_goes_with_it(converted):
 
 
 def test_which_tokens_end_what(converted):
-    """A document ends with <|endoftext|>, a chat's turn with <|im_end|>; its template is kept."""
+    """A text begins with <|endoftext|> and ends, as a chat's turn does, with <|im_end|>; the template is kept."""
     config = json.loads((converted / "config.json").read_text())
-    assert (config["bos_token_id"], config["eos_token_id"], config["model_type"]) == (0, 0, "llama")
+    assert (config["bos_token_id"], config["eos_token_id"], config["model_type"]) == (0, 2, "llama")
     tokenizer = AutoTokenizer.from_pretrained(converted)
     assert tokenizer.eos_token == "<|im_end|>" and tokenizer.chat_template == TEMPLATE
     assert tokenizer("").input_ids == []
