@@ -137,10 +137,10 @@ def texts(folder: Path, place: Path) -> float:
         keys = {"max_new_tokens": 20, "min_new_tokens": 20} | ({} if sample is None else {"do_sample": True})
         requests = [Request(str(row), ids.tolist(), sample) for row, (ids, _) in enumerate(rows(3, 11, 6, 1))]
         with torch.no_grad():
-            together, _ = generation.extend(model, None, requests, keys, seed=13)
+            together = generation.extend(model, None, requests, keys, seed=13)[0]
             for row, request in enumerate(requests):
                 for use_cache in (True, False):
-                    alone, _ = generation.extend(model, None, [request], keys | {"use_cache": use_cache}, seed=13)
+                    alone = generation.extend(model, None, [request], keys | {"use_cache": use_cache}, seed=13)[0]
                     wrong, count = wrong + int((alone[0] != together[row]).sum()), count + 20
     return wrong / count
 
