@@ -12,8 +12,7 @@ from nutshell.data.encoding.tokens import cached, load_tokenizer
 from nutshell.data.parts import Part
 from nutshell.data.readers.table import shown
 from nutshell.machine.errors import UserError
-from nutshell.machine.files import read_json
-from nutshell.models.language.architectures import complete
+from nutshell.models.language.architectures import complete, end_of_text, own_end_of_text
 
 END_OF_TEXT = "<|endoftext|>"
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())  # 256 characters, one for each byte
@@ -82,7 +81,8 @@ def of_checkpoint(checkpoint: Path, config: dict[str, Any]) -> Vocabulary:
     """
     tokenizer, digest = load_tokenizer(checkpoint)
     config = complete(config)
-    around = config.get("eos_token_id"), _own_end(checkpoint, tokenizer), config.get("bos_token_id")
+    own = own_end_of_text(checkpoint, tokenizer.token_to_id)
+    around = end_of_text(config["eos_token_id"], own), own, config["bos_token_id"]
     vocabulary = Vocabulary(strict(tokenizer), digest, *around)
     if len(vocabulary) > config["vocab_size"]:
         raise UserError(
@@ -101,14 +101,6 @@ def of_checkpoint(checkpoint: Path, config: dict[str, Any]) -> Vocabulary:
             f"{checkpoint}: {vocabulary.describe_start()}; the tokenizer's ids are 0 to {len(vocabulary) - 1}"
         )
     return vocabulary
-
-
-def _own_end(checkpoint: Path, tokenizer: Tokenizer) -> int | None:
-    """The id of the token that a checkpoint's tokenizer_config.json says ends a text, if it says so."""
-    file = checkpoint / "tokenizer_config.json"
-    token = read_json(file).get("eos_token") if file.exists() else None
-    token = token.get("content") if isinstance(token, dict) else token
-    return tokenizer.token_to_id(token) if isinstance(token, str) else None
 
 
 def of_bytes() -> Vocabulary:

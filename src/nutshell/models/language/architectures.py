@@ -2,9 +2,12 @@
 before `model_class` is called."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from nutshell.machine.files import read_json
 
 _BIASED_NORM = ("final_layer_norm.weight", "final_layer_norm.bias")
 _LN_F = ("ln_f.weight", "ln_f.bias")
@@ -217,6 +220,27 @@ def context(config: Mapping[str, Any]) -> int | None:
     if config.get("positions") == "sinusoidal" or config.get("alibi"):
         return None
     return complete(config)["max_position_embeddings"]
+
+
+def end_of_text(eos_token_id: Any, own: int | None) -> Any:
+    """The one token that ends a document, of a config.json's eos_token_id: where that lists several (the ends of a turn
+    among them), the one that the tokenizer names itself, or else the first."""
+    if not isinstance(eos_token_id, list) or not eos_token_id:
+        return eos_token_id
+    return own if own in eos_token_id else eos_token_id[0]
+
+
+def own_end_of_text(folder: Path, token_to_id: Callable[[str], int | None]) -> int | None:
+    """The id of the token that a checkpoint's tokenizer_config.json says ends a text, if it says so.
+
+    Args:
+        folder: The checkpoint's.
+        token_to_id: Of its tokenizer.
+    """
+    file = folder / "tokenizer_config.json"
+    token = read_json(file).get("eos_token") if file.exists() else None
+    token = token.get("content") if isinstance(token, dict) else token
+    return token_to_id(token) if isinstance(token, str) else None
 
 
 def model_class(architecture: str) -> type:

@@ -5,17 +5,19 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from tokenizers import Tokenizer
 from transformers import GenerationConfig, PreTrainedModel, set_seed
 
 from nutshell.machine.errors import UserError
 from nutshell.models import adapters
 from nutshell.models.find import read_config
-from nutshell.models.language.architectures import ARCHITECTURES, BUFFERS, model_class
+from nutshell.models.language.architectures import ARCHITECTURES, BUFFERS, end_of_text, model_class, own_end_of_text
 from nutshell.models.language.causal import CausalModel
 
 
 def load(checkpoint: Path) -> CausalModel:
-    """The language model of a folder that `find` has passed, with no generation settings of its own.
+    """The language model of a folder that `find` has passed, with no generation settings of its own and with the one
+    token that ends a text.
 
     Raises:
         UserError: If weights are missing, too many, or do not fit.
@@ -36,6 +38,9 @@ def load(checkpoint: Path) -> CausalModel:
     ):
         if names := sorted(name for name in report[key] if not BUFFERS.search(name)):
             raise UserError(f"{checkpoint}: {problem}, {', '.join(names[:3])} among them")
+    if isinstance(ends := model.config.eos_token_id, list):
+        own = own_end_of_text(checkpoint, Tokenizer.from_file(str(checkpoint / "tokenizer.json")).token_to_id)
+        model.config.eos_token_id = end_of_text(ends, own)
     model.config.use_cache = True  # stock Trainer turns it off to train, and saves that
     # Otherwise the checkpoint's own generation_config.json would add settings that nobody stated.
     model.generation_config = GenerationConfig.from_model_config(model.config)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy
 import torch
 from torch.nn.functional import pad
+from transformers import TrainerCallback
 
 from nutshell.bits.metrics import Metric, evaluation_module
 from nutshell.data.encoding.vocabularies import Vocabulary
@@ -13,6 +14,8 @@ from nutshell.data.text.windows import Windows
 from nutshell.machine.errors import UserError
 from nutshell.runs.trainer.exact import ExactTrainer
 from nutshell.runs.trainer.order import PADDING
+
+_ENDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 class LanguageModelTrainer(ExactTrainer):
@@ -30,6 +33,7 @@ class LanguageModelTrainer(ExactTrainer):
     ):
         collator = TextCollator(vocabulary.end_of_text, vocabulary.only_fed)
         super().__init__(*args, data_collator=collator, compute_metrics=self.figures, **kwargs)
+        self.add_callback(_OwnEnds(self.model))
         self.metrics, self.eval_sizes, self.eval_tokens = evaluation_module(metrics), eval_sizes, None
 
     def measure(self, windows: Windows) -> tuple[Any, numpy.ndarray]:
@@ -87,6 +91,22 @@ class LanguageModelTrainer(ExactTrainer):
         with torch.no_grad(), self.compute_loss_context_manager():
             nats = self.accelerator.unwrap_model(model).token_nats(inputs["input_ids"], scored=scored)
         return None, pad(nats, (0, self.eval_tokens - nats.shape[1])), scored.sum(-1)
+
+
+class _OwnEnds(TrainerCallback):
+    """Keeps the tokens that begin and end a model's texts. Stock Trainer puts the tokenizer's in their place when it
+    begins to train, of a chat model those of a turn: the saved model would end its texts with another token than it was
+    trained and measured with."""
+
+    def __init__(self, model):
+        self.configs = [config for config in (model.config, model.generation_config) if config is not None]
+        self.tokens = [{key: getattr(config, key, None) for key in _ENDS} for config in self.configs]
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Stock has changed them by now, and saved nothing yet."""
+        for config, tokens in zip(self.configs, self.tokens, strict=True):
+            for key, value in tokens.items():
+                setattr(config, key, value)
 
 
 def _check_finite(nats: numpy.ndarray) -> None:
