@@ -267,9 +267,11 @@ def test_stretches_by_brute_force(cache, monkeypatch):
 
 def test_tokens_that_are_not_bytes_leave_one_stretch(cache, caplog):
     """The whole text: its figure holds, and has no interval."""
-    letters = {"a": 0, "ß": 1, "<end>": 2}
+    letters = {"[a]": 0, "ß": 1, "<end>": 2}
     tokenizer = Tokenizer(models.WordLevel(letters, unk_token="<end>"))
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Split(Regex("."), "isolated"), decoders.Fuse()
+    tokenizer.normalizer = normalizers.Replace("a", "[a]")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\[a\]|ß"), "isolated")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("[a]", "a"), decoders.Fuse()])
     vocabulary, part = Vocabulary(tokenizer, "letters", 2), text_part(["aß", "ßa"])
     stream = windows.stream(part, vocabulary)
     columns = stretches.sums(part, vocabulary, windows.windows(stream, vocabulary, 8), numpy.arange(6.0))

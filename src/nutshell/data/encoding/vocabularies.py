@@ -1,6 +1,7 @@
 """Tokenizers of language models: a checkpoint's own, single bytes, or a byte-level BPE trained on the training part."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from nutshell.models.language.architectures import complete, end_of_text, own_en
 
 END_OF_TEXT = "<|endoftext|>"
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())  # 256 characters, one for each byte
+_LETTERS = frozenset(BYTES)
+_SPACE = "\u2581"  # as SentencePiece writes one
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,30 @@ class Vocabulary:
         return f"{key} {number}, " + ("which is no token" if token is None else f"the token {shown(token)}")
 
     def token_bytes(self) -> numpy.ndarray:
-        """How many bytes each token spells, (vocab,); a byte-level token has one character for each."""
-        sizes = [len(self.tokenizer.id_to_token(number) or "") for number in range(len(self))]
+        """How many bytes each token spells, (vocab,): as its decoder has it, byte by byte, or character by character
+        where that writes a space as U+2581 and, of characters that are no token, each byte as <0x0A>."""
+        decoder = self.tokenizer.decoder
+        byte_level = decoder is not None and b"ByteLevel" in decoder.__getstate__()
+        size = _byte_level_size if byte_level else _character_size
+        sizes = [size(self.tokenizer.id_to_token(number) or "") for number in range(len(self))]
         sizes[self.end_of_text] = sizes[self.start_of_text] = 0
         return numpy.array(sizes)
+
+    def spelt(self, tokens: numpy.ndarray) -> numpy.ndarray:
+        """How many bytes of its document each token of a stream except the first spells, (tokens - 1,). Some tokenizers
+        put a space before every text, which is in a document's first token and not in the document."""
+        begins = self.tokenizer.encode("a", add_special_tokens=False).tokens[:1]
+        space = bool(begins) and begins[0].startswith(_SPACE)
+        first = (tokens[:-1] == self.start_of_text) & (tokens[1:] != self.end_of_text)
+        return self.token_bytes()[tokens[1:]] - space * first
+
+
+def _byte_level_size(token: str) -> int:
+    return len(token) if all(letter in _LETTERS for letter in token) else len(token.encode())  # an added token
+
+
+def _character_size(token: str) -> int:
+    return 1 if re.fullmatch(r"<0x[0-9A-F]{2}>", token) else len(token.replace(_SPACE, " ").encode())
 
 
 def of_checkpoint(checkpoint: Path, config: dict[str, Any]) -> Vocabulary:

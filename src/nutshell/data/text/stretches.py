@@ -54,7 +54,7 @@ def sums(documents: Part, vocabulary: Vocabulary, windows: Windows, costs: numpy
     size = numpy.array([len(text.encode()) for text in documents.documents])
     begins = [words(text) for text in documents.documents]
     of = owners(windows.tokens, vocabulary)
-    spelt = vocabulary.token_bytes()[windows.tokens[1:]].cumsum()
+    spelt = vocabulary.spelt(windows.tokens).cumsum()
     last = spelt - (size.cumsum() - size)[of] - 1
     if spelt[-1] != size.sum() or (last >= size[of].clip(1)).any():
         logger.warning("the tokenizer's tokens are not bytes: no interval, and no comparison with other runs")

@@ -1,0 +1,78 @@
+"""Tokenizers as SentencePiece makes them, of Llama 2, Mistral and Gemma: spaces as U+2581, bytes where no token is."""
+
+import numpy
+import pytest
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+from nutshell.data.encoding.vocabularies import Vocabulary, strict
+from nutshell.data.parts import Part
+from nutshell.data.text import stretches, windows
+from nutshell.machine.errors import UserError
+
+TEXTS = ["The cat sat on the mat.\n", "Über den Fluß, 猫 🐈  two  spaces\t.", "a", "", "\nthe\n\nend ", "at" * 5000]
+SPACE = "\u2581"
+KINDS = {
+    "llama 2": (
+        {"normalizer": normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])},
+        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)],
+    ),
+    "mistral": (
+        {"pre_tokenizer": pre_tokenizers.Metaspace(prepend_scheme="first", split=False)},
+        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)],
+    ),
+    "gemma": (
+        {"normalizer": normalizers.Replace(" ", SPACE)},
+        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()],
+    ),
+}
+
+
+def vocabulary_of(kind: str) -> Vocabulary:
+    """A small vocabulary with few merges; <s> begins a text, </s> ends it."""
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *f"{SPACE}etaoinshrdluTcm.,"]
+    merges = [(SPACE, "t"), ("h", "e"), (SPACE + "t", "he"), ("a", "t"), (SPACE, "c"), (SPACE + "c", "at")]
+    tokens += [one + other for one, other in merges]
+    vocab = {token: number for number, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, unk_token="<unk>", byte_fallback=True))
+    parts, steps = KINDS[kind]
+    for name, part in parts.items():
+        setattr(tokenizer, name, part)
+    tokenizer.decoder = decoders.Sequence(steps)
+    tokenizer.add_special_tokens(["<s>", "</s>"])
+    if kind == "gemma":
+        tokenizer.add_tokens([AddedToken("\n\n", normalized=False)])
+    return Vocabulary(strict(tokenizer), kind, 2, None, 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_token_spells_its_bytes(kind):
+    """As decoding ever more tokens of a document tells, wherever they end between two characters."""
+    vocabulary = vocabulary_of(kind)
+    for text, ids in zip(TEXTS, windows.encode(TEXTS, vocabulary), strict=True):
+        spelt = vocabulary.spelt(windows.join([ids], vocabulary))[: len(ids)].cumsum()
+        assert len(text.encode()) == (spelt[-1] if len(ids) else 0)
+        for count in range(1, min(len(ids), 200) + 1):
+            decoded = vocabulary.tokenizer.decode(ids[:count], skip_special_tokens=False)
+            if "\ufffd" not in decoded:
+                assert len(decoded.encode()) == max(spelt[count - 1], 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_stretches_of_a_text(kind, caplog):
+    """The same bytes as with every tokenizer, and no token's cost is lost."""
+    vocabulary = vocabulary_of(kind)
+    stream = windows.join(windows.encode(TEXTS, vocabulary), vocabulary)
+    every = windows.windows(stream, vocabulary, 64)
+    costs = numpy.where(every.scored, numpy.arange(1, len(stream)), 0).astype(float)
+    columns = stretches.sums(Part([(text,) for text in TEXTS]), vocabulary, every, costs)
+    assert not caplog.records
+    assert columns["bytes"].tolist() == [24, len(TEXTS[1].encode()), 1, 0, len(TEXTS[4]), 4096, 4096, 1808]
+    assert columns["nats"].sum() == costs.sum() and columns["tokens"].sum() == every.scored.sum()
+    last = columns["tokens"][-3:]
+    assert abs(last[0] - 2048) <= 2 and abs(last[1] - 2048) <= 1  # a token is "at"
+
+
+def test_a_leading_space_that_is_lost_is_refused():
+    """As of Mistral's newer tokenizers, which add none before a text that has one."""
+    with pytest.raises(UserError, match="the tokenizer does not keep the text"):
+        windows.encode([" lead"], vocabulary_of("mistral"))
