@@ -1,6 +1,7 @@
 """Streams, blocks and windows, by brute force; what the collator makes of them; the cache of tokens."""
 
 import json
+import re
 import shutil
 
 import numpy
@@ -292,3 +293,108 @@ def test_small_costs_are_not_lost_in_a_long_sum(cache):
     costs = numpy.full(len(stream) - 1, 0.1, dtype=numpy.float32)
     nats = stretches.sums(part, BYTES, windows.windows(stream, BYTES, 8), costs)["nats"].sum()
     assert nats == pytest.approx(len(costs) * float(numpy.float32(0.1)), rel=1e-12)
+
+
+def test_words_are_those_of_lm_evaluation_harness(monkeypatch, cache):
+    """One more than there are runs of white space; each in the stretch that it begins in."""
+    monkeypatch.setattr(stretches, "STRETCH_BYTES", 4)
+    texts = ["ab  cd", "", " x", "abc ", "né\u3000猫\n\n", "abcd\u2003", *TEXTS]
+    for text in texts:
+        assert len(stretches.words(text)) == len(re.split(r"\s+", text))
+    assert stretches.words("né\u3000猫\n\n").tolist() == [0, 6, 11]
+    part = text_part(texts)
+    assert stretches.sizes(part)["words"] == sum(len(re.split(r"\s+", text)) for text in texts)
+    stream = windows.stream(part, BYTES)
+    columns = stretches.sums(part, BYTES, windows.windows(stream, BYTES, 8), numpy.zeros(len(stream) - 1))
+    by_document = [columns["words"][columns["document"] == number].tolist() for number in range(6)]
+    assert by_document == [[1, 1], [1], [2], [2], [1, 1, 1], [1, 1]]
+    assert columns["words"].sum() == stretches.sizes(part)["words"]
+
+
+# Documents apart, ends, the last window
+
+
+def lm_eval_windows(ids: list[int], prefix: int, block: int, context: int) -> list[tuple[list[int], list[int]]]:
+    """(fed, predicted) of each window of a document, as lm-evaluation-harness documents its rolling windows: the first
+    predicts `block` tokens after the prefix; each later one block - context + 1, or what is left, with all the context
+    that fits."""
+    fed, predicted = [], min(block, len(ids))
+    if ids:
+        fed.append(([prefix, *ids[: predicted - 1]], ids[:predicted]))
+    while predicted < len(ids):
+        count = min(len(ids) - predicted, block - context + 1)
+        end = predicted + count
+        fed.append((ids[end - block - 1 : end - 1], ids[end - count : end]))
+        predicted = end
+    return fed
+
+
+STARTED = Vocabulary(BYTES.tokenizer, BYTES.digest, END, start=BYTES.tokenizer.token_to_id("Ā"))  # of a byte 0
+AROUND = pytest.mark.parametrize("vocabulary", [BYTES, STARTED], ids=["one token", "two tokens"])
+
+
+@AROUND
+@pytest.mark.parametrize(("block", "stride"), [(8, None), (8, 8), (8, 3), (8, 1), (1, 1), (64, 5)])
+def test_windows_of_lm_evaluation_harness(vocabulary, block, stride):
+    """A stride of block - context + 1 tokens is its `context_len`, 1 in `loglikelihood_rolling`."""
+    texts = ["x" * length for length in (0, 1, 7, 8, 9, 16, 17, 50)]
+    rows = windows.encode(texts, vocabulary)
+    every = windows.windows(
+        windows.join(rows, vocabulary), vocabulary, block, stride, "separate", count_ends=False, last_window="full"
+    )
+    expected = [
+        window
+        for ids in rows
+        for window in lm_eval_windows(ids, vocabulary.start_of_text, block, block - (stride or block) + 1)
+    ]
+    ours = [(ids[:-1].tolist(), ids[len(ids) - scored :].tolist()) for ids, scored in every]
+    assert sorted(ours) == sorted(expected)
+    assert [len(fed) for fed, _ in ours] == sorted((len(fed) for fed, _ in ours), reverse=True)
+    assert every.scored.sum() == sum(map(len, rows))
+
+
+@AROUND
+@pytest.mark.parametrize("stride", [None, 5, 1])
+@pytest.mark.parametrize("last_window", ["short", "full"])
+@pytest.mark.parametrize("count_ends", [True, False])
+@pytest.mark.parametrize("documents", ["joined", "separate"])
+def test_every_token_that_counts_is_predicted_once_with_its_context(
+    documents, count_ends, last_window, stride, vocabulary
+):
+    rows = windows.encode(["", "ab", "c" * 20, "", "d" * 8, "e" * 9], vocabulary)
+    tokens = windows.join(rows, vocabulary)
+    every = windows.windows(tokens, vocabulary, 8, stride, documents, count_ends, last_window)
+    times = numpy.zeros(len(tokens), int)
+    for start, end, scored in every.spans:
+        times[end - scored : end] += 1
+        assert 2 <= end - start <= 9
+        if documents == "separate":
+            assert vocabulary.end_of_text not in tokens[start + 1 : end - 1]
+    assert times.max() == 1 and not times[0]
+    counted = tokens != vocabulary.start_of_text
+    if vocabulary is BYTES:
+        counted = numpy.arange(len(tokens)) > 0
+    if not count_ends:
+        counted &= tokens != vocabulary.end_of_text
+    assert (every.scored == counted[1:]).all() and (times[counted] == 1).all()
+    assert every.scored.sum() == sum(map(len, rows)) + count_ends * len(rows)
+    if last_window == "full" and documents == "joined":
+        assert {end - start for start, end, _ in every.spans} == {9}
+
+
+def test_a_start_of_text_is_between_documents_and_not_predicted(cache):
+    stream, start = windows.stream(text_part(["a", "", "b"]), STARTED), STARTED.start_of_text
+    a, b = BYTES.tokenizer.encode("ab").ids
+    assert stream.tolist() == [start, a, END, start, END, start, b, END]
+    every = windows.windows(stream, STARTED, 100)
+    assert every.only_fed == (start,) and every.scored.tolist() == [True, True, False, True, False, True, True]
+    labels = TextCollator(END, every.only_fed)([every[0]])["labels"][0].tolist()
+    assert labels == [-100, a, END, -100, END, -100, b, END]
+    columns = stretches.sums(text_part(["a", "", "b"]), STARTED, every, numpy.array([1, 2, 0, 4, 0, 8, 16.0]))
+    assert columns["tokens"].tolist() == [2, 1, 2] and columns["nats"].tolist() == [3, 4, 24]
+
+
+def test_a_text_with_the_token_that_begins_one_is_refused(cache):
+    with pytest.raises(UserError) as error:
+        windows.stream(text_part(["salt", "a \0 byte"]), STARTED)
+    assert 'begins a text with bos_token_id 188, the token "Ā": the text has that token' in str(error.value)

@@ -3,14 +3,17 @@
 import json
 import math
 import os
+import re
 import shutil
+from itertools import chain
 
 import numpy
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import set_seed
+from transformers import GPT2LMHeadModel, set_seed
 
+from nutshell import library
 from nutshell.bits import baselines, units
 from nutshell.data.datasets import TextData
 from nutshell.data.encoding import vocabularies
@@ -74,6 +77,86 @@ def test_the_figures_are_those_of_scoring_each_token_by_itself(stride, run, stor
     assert outcome["metrics"]["perplexity"]["value"] == pytest.approx(math.exp(nats / count), rel=1e-6)
     assert outcome["metrics"]["bits_per_byte"]["value"] == pytest.approx(nats / math.log(2) / part.size_bytes, rel=1e-6)
     assert outcome["baseline"] == {"bits_per_byte": baselines.compressors(part.documents)}
+
+
+STARTED = 188  # the id of byte 0, which no story has
+LM_EVAL = {"documents": "separate", "count_ends": False, "last_window": "full"}
+
+
+def plain_windows(rows, start: int, end: int, block: int, stride: int, documents, count_ends, last_window):
+    """(context, targets) of each window, written out: lists of ids; targets None where nothing is scored."""
+    around = [[(start, False), *((token, True) for token in ids), (end, count_ends)] for ids in rows]
+    if start == end:  # one token between two documents: the end of the first
+        around = around[:1] + [one[1:] for one in around[1:]] if documents == "joined" else around
+    for text in [[*chain(*around)]] if documents == "joined" else around:
+        text = text if count_ends else text[:-1]
+        ids, target = [token for token, _ in text], [token if counts else None for token, counts in text]
+        done = 1
+        while done < len(ids):
+            last = min(len(ids), block + 1 if done == 1 else done + stride)
+            first = 0 if done == 1 else last - block - 1
+            if last_window == "short" and done > 1:
+                first = done - (block - stride) - 1  # where it would begin if the text went on
+            yield ids[first : last - 1], target[done:last]
+            done = last
+
+
+@pytest.mark.parametrize(("start", "stride"), [(256, 5), (STARTED, 16)], ids=["one token", "two tokens"])
+@pytest.mark.parametrize("last_window", ["short", "full"])
+@pytest.mark.parametrize("count_ends", [True, False])
+@pytest.mark.parametrize("documents", ["joined", "separate"])
+def test_every_way_to_measure_against_plain_logits(
+    documents, count_ends, last_window, stride, start, nutshell, run, write, causal, tmp_path
+):
+    """In fp64 from transformers' own class; the scores of `nutshell score` are of the same windows."""
+    texts = ["Ein kurzer Satz.", "猫", "It rained.  " * 3, "x " * 24, "né\u3000猫"]
+    folder = shutil.copytree(causal["gpt2"], tmp_path / "checkpoint")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"bos_token_id": start}))
+    (tmp_path / "a.csv").write_text("text\n" + "".join(f"{text}\n" for text in texts), encoding="utf-8")
+    settings = {"stride": stride, "documents": documents, "count_ends": count_ends, "last_window": last_window}
+    words = [f"model.name={folder}", f"data.path={tmp_path / 'a.csv'}", "data.column=text"]
+    outcome = run(UNTRAINED, *words, f"evaluation={json.dumps(settings)}")
+    model = GPT2LMHeadModel.from_pretrained(folder).double().eval()
+    rows = [encoding.ids for encoding in vocabularies.of_bytes().tokenizer.encode_batch_fast(texts)]
+
+    def nats_of(rows, documents) -> tuple[float, int]:
+        nats, count = 0.0, 0
+        for fed, targets in plain_windows(rows, start, 256, 16, stride, documents, count_ends, last_window):
+            with torch.no_grad():
+                logits = model(torch.tensor([fed])).logits[0, -len(targets) :].log_softmax(-1)
+            scored = [(place, token) for place, token in enumerate(targets) if token is not None]
+            nats -= sum(logits[place, token].item() for place, token in scored)
+            count += len(scored)
+        return nats, count
+
+    nats, count = nats_of(rows, documents)
+    size, number = sum(len(text.encode()) for text in texts), sum(len(re.split(r"\s+", text)) for text in texts)
+    facts = [outcome["facts"][f"{unit} measured"] for unit in ("tokens", "bytes", "words")]
+    assert facts == [count, size, number] and count == size + len(texts) * count_ends
+    expected = {"bits_per_byte": nats / math.log(2) / size, "perplexity": math.exp(nats / count)}
+    expected |= {"word_perplexity": math.exp(nats / number), "byte_perplexity": math.exp(nats / size)}
+    figures = {name: figure["value"] for name, figure in outcome["metrics"].items()}
+    assert [*figures] == ["bits_per_byte", "perplexity", "word_perplexity", "byte_perplexity"]
+    for name, value in expected.items():  # the logarithm of a perplexity is what has a relative precision
+        ours, theirs = (math.log(one) if "perplexity" in name else one for one in (figures[name], value))
+        assert ours == pytest.approx(theirs, rel=1e-6), name
+    columns = units.read(tmp_path / "outputs" / PLACE / "seed-13").columns
+    assert [columns[name].sum() for name in ("tokens", "bytes", "words")] == facts
+    scores = library.load(tmp_path / "outputs" / PLACE).score([*texts, ""])
+    alone = [nats_of([ids], "separate")[0] for ids in rows]
+    ends = [0.0] * len(rows) if not count_ends else scores.get("end_of_text_nats")[:-1]
+    assert ("end_of_text_nats" in scores) == count_ends
+    assert [nats + end for nats, end in zip(scores["nats"][:-1], ends, strict=True)] == pytest.approx(alone, rel=1e-6)
+    assert scores["nats"][-1] == scores["tokens"][-1] == 0
+
+
+def test_the_figure_of_lm_evaluation_harness_does_not_depend_on_the_batch(run, causal):
+    nats = []
+    for size in (1, 3, 64):
+        words = [f"evaluation={json.dumps(LM_EVAL)}", f"training.per_device_eval_batch_size={size}", "--force"]
+        nats.append(run(UNTRAINED, *words)["facts"]["nats measured"])
+    assert nats == pytest.approx([nats[0]] * 3, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "scratch", "lstm"])
