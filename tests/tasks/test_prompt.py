@@ -10,7 +10,7 @@ import pytest
 
 from nutshell.bits import units
 from nutshell.data.encoding import vocabularies
-from nutshell.data.parts import Part
+from nutshell.data.parts import Part, Parts
 from nutshell.data.text import templates
 from nutshell.data.text.templates import Prompts, Template
 from nutshell.report.results.result import read_result
@@ -147,7 +147,7 @@ def test_length_normalization(trainer, normalization):
 def test_swapped_answers_invert_the_prediction(run):
     columns, _ = run()
     swapped, _ = run("prompt.answers={bad: ' boy', good: ' bad'}", name="swapped")
-    assert columns["predicted"].shape == (22, 2) and {0, 1} == {*columns["predicted"].ravel()}
+    assert columns["predicted"].shape == (22, 2)
     assert numpy.array_equal(swapped["predicted"], 1 - columns["predicted"])
     numpy.testing.assert_allclose(swapped["probabilities"], columns["probabilities"][..., ::-1], atol=1e-6)
 
@@ -231,8 +231,9 @@ def test_several_templates_are_all_reported(run, nutshell, tmp_path):
 
 
 def test_the_validation_part_chooses_a_template(run):
-    every, _ = run(name="every")
-    columns, folder = run("prompt.choose=validation")
+    halves = ("prompt.calibration=train_median", "prompt.calibration_examples=20")  # of either answer, or F1 is 0 / 0
+    every, _ = run(*halves, name="every")
+    columns, folder = run(*halves, "prompt.choose=validation")
     result = read_result(folder)
     (table,) = result.tables
     accuracies = [values[0] for _, values in table.rows[:2]]
@@ -250,19 +251,20 @@ def state(folder: Path) -> dict:
 def test_shots_come_from_the_training_part_and_follow_from_the_seed(run, nutshell, file, place, tmp_path):
     with (place / "train.csv").open("a", newline="", encoding="utf-8") as stream:  # a text that is measured
         csv.writer(stream).writerows([*rows("test", 22), *rows("validation", 12)])
-    short = ["data.max_tokens=8", "prompt.templates=['{text}=']", "prompt.answers={bad: b, good: g}", "prompt.shots=3"]
+    short = ["data.max_tokens=8", "prompt.templates=['{text}=']", "prompt.answers={bad: b, good: g}", "prompt.shots=2"]
     _, folder = run(*short)
     shots = state(folder)["shots"]
     train = {text: ("bad", "good").index(label) for text, label in rows("train", 30)}
-    assert len(shots) == 3 and all(train[text] == label for (text,), label in shots)
-    assert sorted(label for _, label in shots) in ([0, 0, 1], [0, 1, 1])
+    assert len(shots) == 2 and all(train[text] == label for (text,), label in shots)
+    assert sorted(label for _, label in shots) == [0, 1]
     _, again = run(*short, name="again")
     assert state(again)["shots"] == shots
-    parts = Part([(text,) for text in train], [*train.values()])
-    draws = {str(templates.draw_shots(parts, set(), ("bad", "good"), 3, seed)) for seed in range(8)}
-    assert len(draws) == 8 and str([(tuple(texts), label) for texts, label in shots]) in {
-        str(templates.draw_shots(parts, set(), ("bad", "good"), 3, 13))
-    }
+    part = Part([(text,) for text in train], [*train.values()])
+    parts = Parts(part, None, part.take([0, 1]), "here", None, "test", labels=("bad", "good"))
+    draws = [templates.draw_shots(parts, 4, seed) for seed in range(20)]
+    assert len({*draws}) == 20 and draws[:3] == [templates.draw_shots(parts, 4, seed) for seed in range(3)]
+    assert not {text for draw in draws for text, _ in draw} & {*parts.test.texts}
+    assert {tuple(label for _, label in draw) for draw in draws} >= {(0, 1, 1, 0), (0, 0, 1, 1)}  # in any order
 
 
 def test_contextual_calibration_by_hand(run, causal):
@@ -403,11 +405,12 @@ BAD = {
         "template 1 has 7 tokens, its 0 shots 0, a text up to 60 and an answer 4: 71, more than the 64 positions of the "
         "model; state data.max_tokens 53",
     ),
-    "too many shots": ("prompt.shots=5", "more than the 64 positions of the model; choose fewer prompt.shots"),
+    "too many shots": ("prompt.shots=4", "more than the 64 positions of the model; choose fewer prompt.shots"),
     "more shots than examples": (
         "prompt.shots=40",
-        "prompt.shots: 40 shots need 20 of the label bad, but the training part has 15 that are not measured too",
+        "prompt.shots: 40 examples are 20 of each label, but the training part has 15 that are bad and in no other part",
     ),
+    "odd shots": ("prompt.shots=3", "prompt.shots: 3 examples cannot be as many of each label"),
     "choose one": ("prompt.templates=['{text}']", "prompt.choose: there is one template, and nothing to choose"),
     "median of few": (
         "prompt.calibration=train_median",
@@ -422,7 +425,7 @@ BAD = {
         "data.labels=[bad, good, odd]",
         "train_median is a threshold between two labels, and this data has 3",
     ),
-    "reported": ("data.reported_examples=23", "data.reported_examples: 23 are more than the 22 of the test part"),
+    "reported": ("data.reported_examples=23", "data.reported_examples: 23 of a test part with 22 examples"),
     "band": ("reference={part: test, source: x, accurcy: [0, 1]}", "did you mean 'accuracy'?"),
     "an encoder": ("model.name=minilm", "is a bert checkpoint"),
 }

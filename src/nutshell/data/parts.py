@@ -101,7 +101,8 @@ class Parts:
     def draw(self, count: int, seed: int, key: str) -> Part:
         """Few training examples, as many of each label, one label after the other in turns.
 
-        None has the texts of a reported example. Of two counts the smaller draw is the beginning of the larger one.
+        None has the texts of an example of another part. Of two counts the smaller draw is the beginning of the larger
+        one.
 
         Args:
             count: How many, of all labels together.
@@ -116,18 +117,18 @@ class Parts:
                 f"{key}: {count} examples cannot be as many of each label; {len(self.labels)} labels, so a multiple of "
                 f"{len(self.labels)}"
             )
-        reported, each = {*self.reported.texts}, count // len(self.labels)
-        drawn = []
+        others = {text for part in (self.validation, self.test) if part for text in part.texts}
+        each, drawn = count // len(self.labels), []
         for number, label in enumerate(self.labels):
             rows = [
                 row
                 for row, (text, of_row) in enumerate(zip(self.train.texts, self.train.labels, strict=True))
-                if of_row == number and text not in reported
+                if of_row == number and text not in others
             ]
             if each > len(rows):
                 raise UserError(
                     f"{key}: {count} examples are {each} of each label, but the training part has {len(rows)} that are "
-                    f"{label} and not in the {self.reported_as} part too"
+                    f"{label} and in no other part"
                 )
             drawn.append(numpy.random.default_rng([seed, number]).permutation(rows)[:each].tolist())
         return self.train.take([row for turn in zip(*drawn, strict=True) for row in turn])

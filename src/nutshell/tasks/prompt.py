@@ -236,15 +236,14 @@ def _load(experiment: PromptExperiment, seed: int, weights: bool = True) -> tupl
     if problem := wording.median_problem(settings.calibration, parts.labels):
         raise UserError(problem)
     _measured(experiment, parts)
-    shots = templates.draw_shots(parts.train, _apart(parts), parts.labels, settings.shots, seed)
     prompts = Prompts(
         settings.wordings(parts.labels),
         data.known.layout.texts,
         vocabulary.tokenizer,
-        vocabulary.end_of_text,
+        vocabulary.start_of_text,
         data.max_tokens,
         data.truncate,
-        tuple(shots),
+        templates.draw_shots(parts, settings.shots, seed),
     )
     prompts.check_length(architectures.context(config))
     _median_texts(experiment, prompts, parts, seed)
@@ -253,7 +252,7 @@ def _load(experiment: PromptExperiment, seed: int, weights: bool = True) -> tupl
 
 def _apart(parts: Parts) -> set[tuple[str, ...]]:
     """The texts that are measured, or choose."""
-    return {text for name, part in parts.by_name().items() if name != "train" for text in part.texts}
+    return {text for part in (parts.validation, parts.test) if part for text in part.texts}
 
 
 def _median_texts(experiment: PromptExperiment, prompts: Prompts, parts: Parts, seed: int) -> list[tuple[str, ...]]:

@@ -10,7 +10,7 @@ import numpy
 from tokenizers import Tokenizer
 
 from nutshell.data.encoding.tokens import share
-from nutshell.data.parts import Part
+from nutshell.data.parts import Part, Parts
 from nutshell.machine.errors import UserError, plural
 
 SEPARATOR = "\n\n"  # after each shot
@@ -42,33 +42,17 @@ class Template:
         return "".join(literal + f"{{{name}}}" for literal, name, *_ in pieces[: last + 1])
 
 
-def draw_shots(train: Part, apart: set[tuple[str, ...]], labels: Sequence[str], count: int, seed: int) -> list[Shot]:
-    """Training examples for a prompt, as many of each label as of any other, or one more, in a mixed order.
-
-    Args:
-        train: The training part.
-        apart: Texts that are measured, of which none is drawn.
-        labels: What label 0, 1, ... means.
-        count: How many.
-        seed: The run's, which alone decides.
+def draw_shots(parts: Parts, count: int, seed: int) -> tuple[Shot, ...]:
+    """Training examples for a prompt, as many of each label, none of them measured, in a mixed order: the seed alone
+    decides.
 
     Raises:
-        UserError: If there are not so many.
+        UserError: If they cannot be equally many of each label, or there are not so many.
     """
-    draw = random.Random(seed)
-    more = {*draw.sample(range(len(labels)), count % len(labels))}
-    shots: list[Shot] = []
-    for label, word in enumerate(labels):
-        needed = count // len(labels) + (label in more)
-        rows = [row for row in range(len(train)) if train.labels[row] == label and train.texts[row] not in apart]
-        if len(rows) < needed:
-            raise UserError(
-                f"prompt.shots: {count} shots need {needed} of the label {word}, but the training part has "
-                f"{len(rows)} that {'is' if len(rows) == 1 else 'are'} not measured too"
-            )
-        shots += [(train.texts[row], label) for row in draw.sample(rows, needed)]
-    draw.shuffle(shots)
-    return shots
+    drawn = parts.draw(count, seed, "prompt.shots")
+    shots = list(zip(drawn.texts, drawn.labels, strict=True))
+    random.Random(seed).shuffle(shots)
+    return tuple(shots)
 
 
 def draw_texts(train: Part, apart: set[tuple[str, ...]], count: int, seed: int) -> list[tuple[str, ...]]:

@@ -100,7 +100,7 @@ def _prompts(content: Mapping[str, Any], vocabulary: vocabularies.Vocabulary) ->
         tuple(Template(one["text"], tuple(one["answers"])) for one in content["templates"]),
         tuple(content["columns"]),
         vocabulary.tokenizer,
-        vocabulary.end_of_text,
+        vocabulary.start_of_text,
         content["max_tokens"],
         content["truncate"],
         tuple((tuple(texts), label) for texts, label in content["shots"]),
