@@ -1,7 +1,11 @@
 """What every language model here must hold, as a difference that must be (nearly) 0."""
 
+import json
+import os
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +20,8 @@ from nutshell.models.language import build
 from nutshell.runs import generation
 from nutshell.runs.prompts import Request
 from nutshell.runs.trainer.language import LanguageModelTrainer, TextCollator
-from tests.conftest import one_step
+from tests.conftest import ROOT, one_step
+from tests.models.language import tiny
 
 BYTES = vocabularies.of_bytes()
 END = BYTES.end_of_text
@@ -29,13 +34,13 @@ def rows(*lengths: int) -> list:
     return [(torch.randint(0, END, (length,), generator=generator).numpy(), length) for length in lengths]
 
 
-def still(folder: Path):
-    """The model without dropout."""
+def still(folder: Path, dropout: float = 0.0):
+    """The model with one probability wherever it drops something out, or without."""
     model_class = type(build.load(folder))
     config = model_class.config_class.from_pretrained(folder)
     for key, value in config.to_dict().items():
-        if "drop" in key and isinstance(value, int | float) and not isinstance(value, bool):
-            setattr(config, key, 0.0)
+        if "drop" in key and key != "layerdrop" and isinstance(value, int | float) and not isinstance(value, bool):
+            setattr(config, key, dropout)
     return model_class.from_pretrained(folder, config=config)
 
 
@@ -146,13 +151,22 @@ def texts(folder: Path, place: Path) -> float:
 
 
 def stock(folder: Path, place: Path) -> float:
-    """Saved and loaded by stock transformers, a model gives the same logits; logits."""
-    model, ids = build.load(folder).eval(), torch.from_numpy(rows(40)[0][0])[None]
-    model.save_pretrained(place / "saved")
-    with torch.no_grad():
-        loaded = AutoModelForCausalLM.from_pretrained(place / "saved").eval()
+    """Trained, saved and loaded by stock transformers, a model gives the same logits, whether its head is the embedding
+    or not; logits."""
+    ids, worst = torch.from_numpy(rows(40)[0][0])[None], 0.0
+    for tied in (True, False):
+        kind = build.load(folder).config.model_type
+        model = build.load(tiny.make(kind, place / f"tied-{tied}", tie_word_embeddings=tied))
+        trainer_of(model, place, max_steps=1, learning_rate=0.01).train()
+        model.eval().save_pretrained(place / f"saved-{tied}")
+        with torch.no_grad():
+            loaded = AutoModelForCausalLM.from_pretrained(place / f"saved-{tied}").eval()
+            worst = max(worst, (loaded(ids).logits - model(ids).logits).abs().max().item())
         assert model.config.architectures == [type(loaded).__name__]
-        return (loaded(ids).logits - model(ids).logits).abs().max().item()
+        for each in (model, loaded):
+            head, embedding = each.get_output_embeddings().weight, each.get_input_embeddings().weight
+            assert (head is embedding) == tied
+    return worst
 
 
 def resume(folder: Path, place: Path) -> float:
@@ -161,7 +175,7 @@ def resume(folder: Path, place: Path) -> float:
     weights = []
     for checkpoint in (None, place / "whole/checkpoint-4"):
         trainer = trainer_of(
-            build.load(folder), place / ("again" if checkpoint else "whole"), learning_rate=0.01, **keys
+            still(folder, 0.1), place / ("again" if checkpoint else "whole"), learning_rate=0.01, **keys
         )
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         weights.append(trainer.model.state_dict())
@@ -183,14 +197,54 @@ LAWS: dict[Callable[[Path, Path], float], float] = {  # and the largest differen
 }
 
 
+PROCESSES = """
+import json, os, sys, tempfile
+from pathlib import Path
+from nutshell.runs.trainer.exact import ExactTrainer
+from tests.models.language import laws, tiny
+world = int(os.environ.get("WORLD_SIZE", 1))
+steps = {}
+for name in sys.argv[2:]:
+    with tempfile.TemporaryDirectory() as place:
+        folder = tiny.make(name, Path(place) / "model")
+        trainer = laws.trainer_of(
+            laws.still(folder), Path(place), max_steps=3, learning_rate=1e-3, max_grad_norm=1e9, logging_steps=1,
+            per_device_train_batch_size=6 // world,
+        )
+        trainer.train()
+        steps[name] = [(entry["loss"], entry["grad_norm"]) for entry in trainer.state.log_history if "loss" in entry]
+if int(os.environ.get("RANK", 0)) == 0:
+    Path(sys.argv[1]).write_text(json.dumps(steps))
+"""
+
+
+def processes(names: Sequence[str], place: Path) -> dict[str, float]:
+    """By architecture, how much the losses and gradients of three steps in two processes are off those in one;
+    relative. The third step's batch, the rest of 8 rows, is filled up."""
+    script, found = place / "steps.py", []
+    script.write_text(PROCESSES, encoding="utf-8")
+    for count in (1, 2):
+        words = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+        words = [*words, str(script), str(place / f"{count}.json"), *names]
+        done = subprocess.run(
+            words, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": f"{ROOT}/src:{ROOT}"}
+        )
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads((place / f"{count}.json").read_text(encoding="utf-8")))
+    return {
+        name: float(numpy.abs(numpy.array(found[1][name]) / numpy.array(found[0][name]) - 1).max()) for name in names
+    }
+
+
 def table(names) -> str:
     """The largest difference of each architecture in each law."""
-    from tests.models.language import tiny
-
-    lines = ["| architecture | " + " | ".join(law.__name__ for law in LAWS) + " |", "| --- " * (len(LAWS) + 1) + "|"]
+    columns = [*(law.__name__ for law in LAWS), "processes"]
+    lines = ["| architecture | " + " | ".join(columns) + " |", "| --- " * (len(columns) + 1) + "|"]
+    with tempfile.TemporaryDirectory() as place:
+        launched = processes(names, Path(place))
     for name in names:
         with tempfile.TemporaryDirectory() as place:
             folder = tiny.make(name, Path(place) / "model")
-            differences = [f"{law(folder, Path(place) / law.__name__):.1e}" for law in LAWS]
-        lines.append(f"| {name} | " + " | ".join(differences) + " |")
+            differences = [law(folder, Path(place) / law.__name__) for law in LAWS]
+        lines.append(f"| {name} | " + " | ".join(f"{value:.1e}" for value in (*differences, launched[name])) + " |")
     return "\n".join(lines)

@@ -27,6 +27,11 @@ def test_law(name, law, checkpoints, tmp_path):
     assert law(checkpoints[name], tmp_path) <= LAWS[law]
 
 
+@pytest.mark.slow
+def test_two_processes_train_as_one(tmp_path):
+    assert max(laws.processes(CAUSAL, tmp_path).values()) <= 1e-5
+
+
 @NAMES
 def test_trainer_counts_predicted_tokens(name, checkpoints, tmp_path):
     trainer, _ = laws.one_step(build.load(checkpoints[name]), rows(9, 3), tmp_path, 2, 1, TextCollator(256))
