@@ -198,42 +198,38 @@ LAWS: dict[Callable[[Path, Path], float], float] = {  # and the largest differen
 
 
 PROCESSES = """
-import json, os, sys, tempfile
+import json, os, sys
 from pathlib import Path
-from nutshell.runs.trainer.exact import ExactTrainer
-from tests.models.language import laws, tiny
-world = int(os.environ.get("WORLD_SIZE", 1))
+from tests.models.language import laws
+world, place = int(os.environ["WORLD_SIZE"]), Path(sys.argv[1])
 steps = {}
 for name in sys.argv[2:]:
-    with tempfile.TemporaryDirectory() as place:
-        folder = tiny.make(name, Path(place) / "model")
-        trainer = laws.trainer_of(
-            laws.still(folder), Path(place), max_steps=3, learning_rate=1e-3, max_grad_norm=1e9, logging_steps=1,
-            per_device_train_batch_size=6 // world,
-        )
-        trainer.train()
-        steps[name] = [(entry["loss"], entry["grad_norm"]) for entry in trainer.state.log_history if "loss" in entry]
-if int(os.environ.get("RANK", 0)) == 0:
-    Path(sys.argv[1]).write_text(json.dumps(steps))
+    trainer = laws.trainer_of(
+        laws.still(place / name), place / f"run-{name}", max_steps=3, learning_rate=1e-3, max_grad_norm=1e9,
+        logging_steps=1, per_device_train_batch_size=6 // world, ddp_find_unused_parameters=False,
+    )
+    trainer.train()
+    steps[name] = [(entry["loss"], entry["grad_norm"]) for entry in trainer.state.log_history if "loss" in entry]
+if os.environ["RANK"] == "0":
+    (place / f"{world}.json").write_text(json.dumps(steps))
 """
 
 
 def processes(names: Sequence[str], place: Path) -> dict[str, float]:
     """By architecture, how much the losses and gradients of three steps in two processes are off those in one;
-    relative. The third step's batch, the rest of 8 rows, is filled up."""
-    script, found = place / "steps.py", []
+    relative. The second step has the rest of 8 rows, which two processes fill up."""
+    script, logs = place / "steps.py", []
     script.write_text(PROCESSES, encoding="utf-8")
+    for name in names:
+        tiny.make(name, place / name)
     for count in (1, 2):
         words = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-        words = [*words, str(script), str(place / f"{count}.json"), *names]
-        done = subprocess.run(
-            words, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": f"{ROOT}/src:{ROOT}"}
-        )
+        environment = os.environ | {"PYTHONPATH": f"{ROOT}/src:{ROOT}"}
+        done = subprocess.run([*words, script, place, *names], capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stderr
-        found.append(json.loads((place / f"{count}.json").read_text(encoding="utf-8")))
-    return {
-        name: float(numpy.abs(numpy.array(found[1][name]) / numpy.array(found[0][name]) - 1).max()) for name in names
-    }
+        logs.append(json.loads((place / f"{count}.json").read_text(encoding="utf-8")))
+    one, two = ({name: numpy.array(steps) for name, steps in log.items()} for log in logs)
+    return {name: float(numpy.abs(two[name] / one[name] - 1).max()) for name in names}
 
 
 def table(names) -> str:
