@@ -1,7 +1,8 @@
 """nutshell: small, exact experiments with BERT and GPT-2 on Hugging Face's Trainer.
 
-`nutshell.run` runs an experiment, `nutshell.load` takes up what a finished run has left; what either refuses is a
-`nutshell.UserError`. To import nutshell imports no torch: that is done when one of them is called.
+`nutshell.run` runs an experiment, `nutshell.load` takes up what a finished run has left, `nutshell.ask` continues a
+prompt; what they refuse is a `nutshell.UserError`. To import nutshell imports no torch: that is done when one of them
+is called.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,9 @@ import wrapt
 from nutshell.machine.errors import UserError
 
 if TYPE_CHECKING:
-    from nutshell.library import load, run
+    from nutshell.library import ask, load, run
 
-__all__ = ["UserError", "load", "run"]
+__all__ = ["UserError", "ask", "load", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -20,7 +20,10 @@ from nutshell.report.results.result import Result
 from nutshell.report.results.runs import Run, read
 from nutshell.runs.finished import answers, choice, texts
 from nutshell.runs.finished.application import Application
+from nutshell.runs.finished.asking import ask
 from nutshell.tasks.task import Task, tasks
+
+__all__ = ["Model", "Outcome", "ask", "check", "execute", "is_complete", "load", "prepare", "run"]
 
 if TYPE_CHECKING:  # scipy takes a second, and `show` needs none
     from nutshell.report.results.summary import Estimate, Summary

@@ -1,8 +1,9 @@
 """What the command line may say: the commands in their groups, their options, the seeds."""
 
 import argparse
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 COMMANDS = {
@@ -20,6 +21,7 @@ COMMANDS = {
     "use a finished run": {
         "predict": "the label of each new text and the probability of each class, from a classifier",
         "score": "what each new text costs a language model: nats, bits per byte, tokens",
+        "ask": "continue one prompt, token by token; on a terminal each shaded by how much it surprised the model",
     },
 }
 EXAMPLES = """\
@@ -32,6 +34,7 @@ examples:
   nutshell compare outputs/finetune/mrpc outputs/finetune/mrpc_minilm
   nutshell predict outputs/quickstart/reviews new.csv --output labelled.csv
   cat texts.txt | nutshell score outputs/quickstart/language_model -
+  nutshell ask "The capital of France is" --samples 3
   accelerate launch --config_file accelerate_config.yaml -m nutshell run experiments/finetune/mrpc.yaml
 
 nutshell COMMAND --help explains one command.
@@ -108,6 +111,8 @@ def parser() -> argparse.ArgumentParser:
         command.set_defaults(error=command.error)  # with this command's usage, not the main one's
         if name in ("run", "show"):
             _add_experiments(command)
+        elif name == "ask":
+            _add_prompt(command)
         elif name in COMMANDS["use a finished run"]:
             _add_texts(command)
     run, report, compare = every["run"], every["report"], every["compare"]
@@ -171,3 +176,48 @@ def _add_texts(command: argparse.ArgumentParser) -> None:
     seeds = command.add_mutually_exclusive_group()
     seeds.add_argument("--seed", type=int, metavar="N", help="default: the best one by its validation figure")
     seeds.add_argument("--all-seeds", action="store_true", help="the mean of all of them")
+
+
+def _add_prompt(command: argparse.ArgumentParser) -> None:
+    """The arguments of the command that continues one prompt."""
+    command.add_argument("prompt", nargs="?", default="-", metavar="PROMPT", help="default: -, which is standard input")
+    command.add_argument(
+        "--model",
+        default="smollm2",
+        metavar="NAME",
+        help="default: smollm2; or a checkpoint's folder, a finished run's, or with --revision a name on the Hub",
+    )
+    command.add_argument("--revision", metavar="COMMIT", help="of a model on the Hub")
+    command.add_argument(
+        "--chat", action="store_true", help="ask it as a question, by the model's chat template; else it is continued"
+    )
+    command.add_argument("--samples", type=_number(int, 1), default=1, metavar="N", help="texts; default: 1")
+    command.add_argument(
+        "--max-new-tokens", type=_number(int, 1), metavar="N", help="default: 200, or what the model's context leaves"
+    )
+    command.add_argument(
+        "--temperature",
+        type=_number(float, 0),
+        default=0.2,  # as in SmolLM2's own examples
+        metavar="T",
+        help="default: 0.2; 0 takes the most likely token each time, 1 draws as the model says",
+    )
+    command.add_argument(
+        "--seed", type=_number(int, 0), default=0, metavar="N", help="default: 0; the same seed gives the same text"
+    )
+
+
+def _number(kind: type, least: int) -> Callable[[str], float]:
+    """What reads a number that is not less than `least`."""
+
+    def read(text: str) -> float:
+        try:
+            number = kind(text)
+        except ValueError:
+            number = math.nan
+        if not least <= number < 2**32:
+            word = "whole number" if kind is int else "number"
+            raise argparse.ArgumentTypeError(f"expected a {word} from {least} on, not {text[:40]}")
+        return number
+
+    return read

@@ -1,4 +1,4 @@
-"""The commands: `nutshell run`, `show`, `fetch`, `report`, `compare`, `predict`, `score`."""
+"""The commands: `nutshell run`, `show`, `fetch`, `report`, `compare`, `predict`, `score`, `ask`."""
 
 import argparse
 import logging
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             interruption.listen(True)
             _fetch(arguments)
         elif rank == 0:
-            {"report": _report, "compare": _compare}[arguments.command](arguments)
+            {"report": _report, "compare": _compare, "ask": _ask}[arguments.command](arguments)
     except UserError as error:
         if local_rank:  # once on each machine: if the first process fails too, the launcher ends this one meanwhile
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -76,8 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _resume_hint(arguments: argparse.Namespace) -> str:
     if arguments.command in ("predict", "score"):
         return "nothing was written"
-    if arguments.command == "fetch":
-        return "nothing was kept"
+    if arguments.command in ("fetch", "ask"):
+        return "nothing was kept" if arguments.command == "fetch" else "the text is not whole"
     force = " without --force" * (arguments.command == "run" and arguments.force)
     return f"the same command{force} resumes from the newest checkpoint, or starts if there is none"
 
@@ -275,6 +275,13 @@ def _answer(arguments: argparse.Namespace) -> None:
     model = library.load(arguments.run, seed=arguments.seed, all_seeds=arguments.all_seeds)
     columns = arguments.columns
     model.answer_file(arguments.command, arguments.file, arguments.format, columns, arguments.output)
+
+
+def _ask(arguments: argparse.Namespace) -> None:
+    from nutshell.runs.finished import asking
+
+    about = ("command", "version", "error")  # not the prompt
+    asking.ask_here(**{name: value for name, value in vars(arguments).items() if name not in about})
 
 
 def _some(names: Iterable[str]) -> str:

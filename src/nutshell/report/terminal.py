@@ -6,14 +6,17 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from nutshell.machine.files import read_lines
 from nutshell.report import tables
 from nutshell.report.comparison import Comparison
+from nutshell.report.page.texts import SURPRISES_NATS, surprise, visible
 from nutshell.report.results.summary import Summary, spread
 
 MOST_SAMPLES = 24  # printed; samples.jsonl has all
+SHADES = ("", *(f"black on {colour}" for colour in ("#fdf0d5", "#fbdca6", "#f7bf78", "#f09a56")))  # by surprise
 
 
 def print_summary(summary: Summary, output: Path) -> None:
@@ -98,6 +101,54 @@ def _print_samples(file: Path, console) -> None:
         console.print(Text(f"{how}, {row['tokens']} tokens{cost}, {row['ended']}", style="dim"))
         text = re.sub(r"\n{3,}", "\n\n", row["continuation"].rstrip())
         console.print(Text.assemble((row["prompt"], "bold"), ("|", "dim"), text, "\n"))
+
+
+class Pieces:
+    """Prints texts piece by piece: on a terminal after their prompt, each piece shaded by its surprise; elsewhere the
+    texts alone, as they are.
+
+    Args:
+        prompt: What is continued.
+        answers: Whether it is a question, which its answer need not repeat.
+        several: Whether each text is below its number.
+    """
+
+    def __init__(self, prompt: str, answers: bool, several: bool):
+        from rich.console import Console
+
+        self.prompt, self.answers, self.several, self.begun = prompt, answers, several, False
+        self.console = Console(highlight=False, soft_wrap=True)
+
+    def begin(self, sample: int | None) -> None:
+        """Begins a text."""
+        self.begun = True
+        if sample:
+            print(flush=True)
+        if self.several:
+            self._put(f"sample {sample + 1}:\n", "dim")
+        if self.console.is_terminal and not self.answers:
+            self._put(self.prompt, "bold")
+
+    def add(self, text: str, nats: float) -> None:
+        """Prints a piece."""
+        self._put(text, SHADES[surprise(nats)])
+
+    def end(self) -> None:
+        """Ends the last text; on a terminal, says what the shades are."""
+        print(flush=True)
+        if self.console.is_terminal:
+            self._put("nats: ", "dim")
+            for level, (low, high) in enumerate(pairwise((0, *SURPRISES_NATS, None))):
+                self._put(f" {low} to {high} " if high else f" {low} and more ", SHADES[level])
+            print(flush=True)
+
+    def _put(self, text: str, style: str) -> None:
+        from rich.text import Text
+
+        if self.console.is_terminal:
+            self.console.print(Text(visible(text), style), end="")
+        else:
+            print(text, end="", flush=True)
 
 
 def print_experiment(experiment, output: Path, plan: Sequence[str]) -> None:

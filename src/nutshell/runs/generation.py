@@ -117,17 +117,17 @@ def extend(
 
 
 def _in_groups(requests: Sequence[Request], generation: dict[str, Any]) -> list[list[int]]:
-    """The places of a batch that may be continued together: greedy ones apart from samples, those that end otherwise,
-    and prompts of different lengths where the padding would count as text (no_repeat_ngram_size)."""
+    """The places of a batch that may be continued together: greedy ones apart from samples, and prompts of different
+    lengths apart where the padding would count as text (no_repeat_ngram_size)."""
     apart = bool(generation.get("no_repeat_ngram_size"))
     groups: dict[Any, list[int]] = {}
     for place, request in enumerate(requests):
-        groups.setdefault((request.sample is None, request.ends, len(request.ids) * apart), []).append(place)
+        groups.setdefault((request.sample is None, len(request.ids) * apart), []).append(place)
     return list(groups.values())
 
 
 def _extend(model, tokenizer, requests: Sequence[Request], generation: dict[str, Any], seed: int, listen):
-    """`extend` for requests that are all greedy or all samples, and all end alike."""
+    """`extend` for requests that are all greedy or all samples."""
     new_tokens, end = generation["max_new_tokens"], model.config.eos_token_id
     every_end, greedy = sorted({end, *requests[0].ends}), requests[0].sample is None
     config = GenerationConfig(
@@ -158,6 +158,32 @@ def _extend(model, tokenizer, requests: Sequence[Request], generation: dict[str,
     missing = (0, new_tokens - new.shape[1])
     tokens = torch.nn.functional.pad(new.masked_fill(~real, NOTHING), missing, value=NOTHING)
     return tokens, torch.nn.functional.pad(nats, missing), ends
+
+
+def tell(
+    model: CausalModel,
+    tokenizer: PreTrainedTokenizerBase,
+    request: Request,
+    generation: dict[str, Any],
+    seed: int,
+    listen: Callable[[str, float], None],
+) -> dict[str, Any]:
+    """The row of one continuation, each of whose pieces is told as soon as it is there whole.
+
+    Args:
+        model, tokenizer, request, generation, seed: As `extend` has them.
+        listen: Is given each piece and its nats.
+    """
+    pieces, ends = Pieces(tokenizer, request, listen), {model.config.eos_token_id, *request.ends}
+
+    def hear(tokens: torch.Tensor, nats: torch.Tensor) -> None:
+        if tokens.item() not in ends:
+            pieces.add(tokens.item(), nats.item())
+
+    columns = extend(model, tokenizer, [request], generation, seed, hear)
+    pieces.close()
+    (one,) = zip(*(column.tolist() for column in columns), strict=True)
+    return row(request, *one, tokenizer, generation)
 
 
 def row(

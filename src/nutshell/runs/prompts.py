@@ -53,9 +53,10 @@ def load(
     """
     checkpoint = find(name, revision, CAUSAL, weights)
     config = read_config(checkpoint)
-    tokenizer = vocabularies.of_checkpoint(checkpoint, config).tokenizer
+    vocabulary = vocabularies.of_checkpoint(checkpoint, config)
     headers.check_language_model(checkpoint, config)
-    return checkpoint, requests(prompts, tokenizer, config, generation, samples, greedy, Chat(checkpoint))
+    chat = Chat(checkpoint, vocabulary)
+    return checkpoint, requests(prompts, vocabulary.tokenizer, config, generation, samples, greedy, chat)
 
 
 def requests(
@@ -76,7 +77,7 @@ def requests(
         generation: Keys of GenerationConfig; without do_sample there is one continuation of a prompt.
         samples: How many samples of each prompt.
         greedy: Whether there is a greedy continuation next to them.
-        chat: Of the checkpoint, if there may be conversations.
+        chat: Of the checkpoint, if there is one.
 
     Raises:
         UserError: If a prompt is empty and there is no start token, or does not fit into the context, or a token id
@@ -89,15 +90,13 @@ def requests(
         if ids and max(ids) >= vocab:
             raise UserError(f"generation.{key}: {max(ids)} is no token; the model's are 0 to {vocab - 1}")
     start = config.get("bos_token_id")
+    ends = chat.ends if chat else ()
     every = []
     for number, prompt in enumerate(prompts, 1):
         messages = prompt if isinstance(prompt, list) else None
         text = readable(messages) if messages else prompt
         name = f'prompt {number} ("{" ".join(text[:40].split())}{"..." * (len(text) > 40)}")'
-        if messages:
-            ids, ends = chat.encode(messages, name), chat.ends
-        else:
-            ids, ends = _encode(text, tokenizer, start, number, name), ()
+        ids = chat.encode(messages, name) if messages else _encode(text, tokenizer, start, number, name)
         _check_length(name, len(ids), generation["max_new_tokens"], context(config))
         every += [Request(text, ids, sample, messages, ends) for sample in kinds(generation, samples, greedy)]
     return every

@@ -120,11 +120,9 @@ class Generate(Task):
         tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
         trainer = generation.GenerateTrainer(model, args, continuations, experiment.generation, tokenizer, [record])
         record.begin(args)
-        # Greedy ones apart, answers apart from texts, and by length, so that little is padded.
+        # Greedy ones apart, and by length, so that little is padded.
         order = longest_first(
-            [len(one.ids) for one in continuations],
-            [one.messages is not None for one in continuations],
-            [one.sample is not None for one in continuations],
+            [len(one.ids) for one in continuations], [one.sample is not None for one in continuations]
         )
         progress.stage(f"generating {len(continuations):,} continuations")
         result = trainer.predict(order.tolist())

@@ -8,6 +8,7 @@ from typing import Any
 from nutshell.data.readers import rows as readers
 from nutshell.data.readers.table import text_of
 from nutshell.data.text.documents import read_text
+from nutshell.data.text.vocabularies import Vocabulary
 from nutshell.experiment.yaml_text import shown
 from nutshell.machine.errors import UserError
 from nutshell.machine.files import first_line, read_json
@@ -87,14 +88,15 @@ def _of_row(place: str, row: dict[str, Any]) -> Prompt:
 
 
 class Chat:
-    """How a checkpoint holds a conversation: its chat template, and the tokens that end a turn.
+    """How a checkpoint holds a conversation: its chat template, and the tokens that end what it writes.
 
     Args:
         checkpoint: A folder that models.find has passed.
+        vocabulary: Its tokenizer.
     """
 
-    def __init__(self, checkpoint: Path):
-        self.checkpoint = checkpoint
+    def __init__(self, checkpoint: Path, vocabulary: Vocabulary):
+        self.checkpoint, self.vocabulary = checkpoint, vocabulary
 
     @cached_property
     def _tokenizer(self):
@@ -136,9 +138,10 @@ class Chat:
 
     @cached_property
     def ends(self) -> tuple[int, ...]:
-        """The tokens that end the model's turn, next to the one that ends a text: what tokenizer_config.json calls
-        eos_token, and those of generation_config.json, where some checkpoints name it."""
+        """The tokens that end a continuation, next to the one that ends a document: what tokenizer_config.json calls
+        eos_token, and those of generation_config.json. A model that was trained to answer also ends a text that is no
+        conversation with the end of a turn, and would write somebody else's turn after it."""
         file = self.checkpoint / "generation_config.json"
         stated = read_json(file).get("eos_token_id") if file.exists() else None
-        every = [self._tokenizer.eos_token_id, *(stated if isinstance(stated, list) else [stated])]
-        return tuple(sorted({token for token in every if isinstance(token, int) and 0 <= token < len(self._tokenizer)}))
+        every = [self.vocabulary.own_end_of_text, *(stated if isinstance(stated, list) else [stated])]
+        return tuple(sorted({token for token in every if isinstance(token, int) and 0 <= token < len(self.vocabulary)}))

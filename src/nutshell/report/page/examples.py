@@ -7,10 +7,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nutshell.machine.errors import plural
-from nutshell.report.page.texts import MOST_LETTERS
+from nutshell.report.page.texts import MOST_LETTERS, surprise
 from nutshell.report.results.runs import Run
-
-SURPRISES_NATS = (0.5, 2, 4, 7)  # where a piece's shade changes
 
 
 class Error(BaseModel):
@@ -102,7 +100,7 @@ def _pieces(pieces: list[tuple[str, float]], most: int) -> list[tuple[str, int, 
     """Each piece as it is shown: its text, a level of surprise from 0 to 4, its nats."""
     following = [text[:1] for text, _ in pieces[1:most]] + [""]
     return [
-        (_with_breaks(text, after), sum(nats >= threshold for threshold in SURPRISES_NATS), f"{nats:.2f}")
+        (_with_breaks(text, after), surprise(nats), f"{nats:.2f}")
         for (text, nats), after in zip(pieces[:most], following, strict=False)
     ]
 

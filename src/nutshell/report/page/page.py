@@ -11,9 +11,8 @@ from markupsafe import Markup
 from nutshell.machine.errors import plural
 from nutshell.report import comparison, tables
 from nutshell.report.page import groups
-from nutshell.report.page.examples import SURPRISES_NATS
 from nutshell.report.page.sections import cost, metrics, section
-from nutshell.report.page.texts import short, visible
+from nutshell.report.page.texts import SURPRISES_NATS, short, visible
 from nutshell.report.results.benchmark import Score, standings
 from nutshell.report.results.summary import Series
 

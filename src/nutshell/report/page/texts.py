@@ -3,6 +3,7 @@
 import re
 
 DIRECTIONS = {True: "↑ higher is better", False: "↓ lower is better", None: ""}
+SURPRISES_NATS = (0.5, 2, 4, 7)  # where a piece's shade changes
 MOST_LETTERS = 600  # of a text from data, unless it says otherwise
 # What a browser would hide, reorder by or choke on: control characters, marks and overrides of direction, line and
 # paragraph separators, halves of a surrogate pair (JSON can hold them), noncharacters. Joiners stay: emoji and some
@@ -23,6 +24,11 @@ def _name(match: re.Match) -> str:
         return "\n"
     code = ord(match[0])
     return chr(0x2400 + code) if code < 0x20 else f"⟨U+{code:04X}⟩"
+
+
+def surprise(nats: float) -> int:
+    """The shade of a piece, from 0 to 4: the more, the more it surprised the model."""
+    return sum(nats >= threshold for threshold in SURPRISES_NATS)
 
 
 def short(text: str, most: int = MOST_LETTERS) -> str:

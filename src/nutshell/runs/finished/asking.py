@@ -1,0 +1,133 @@
+"""One prompt, continued piece by piece: the code of `task: generate` with somebody who listens."""
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from nutshell.data.text.conversations import Prompt
+from nutshell.machine.errors import UserError, plural
+from nutshell.models.find import read_config
+from nutshell.models.language.architectures import context
+from nutshell.report import terminal
+from nutshell.runs import prompts
+
+logger = logging.getLogger("nutshell")
+
+OPTIONS = {"model.name": "--model", "model.revision": "--revision", "generation.max_new_tokens": "--max-new-tokens"}
+MOST_TOKENS = 200  # unless more or less is stated
+
+
+def ask(
+    prompt: Prompt,
+    model: str = "smollm2",
+    revision: str | None = None,
+    *,
+    samples: int = 1,
+    seed: int = 0,
+    generation: dict[str, Any] | None = None,
+    begin: Callable[[int | None], None] = lambda sample: None,
+    listen: Callable[[str, float], None] = lambda text, nats: None,
+) -> list[dict[str, Any]]:
+    """Continues one prompt, its samples one after another, each the text that `task: generate` gives.
+
+    Args:
+        prompt: A text to continue, or the messages of a conversation to answer: [{"role": "user", "content": "Hi"}].
+        model, revision: As `model.name` and `model.revision` have them.
+        samples: How many texts; without do_sample there is one, the most likely.
+        seed: Of the random numbers.
+        generation: Keys of GenerationConfig; without max_new_tokens at most 200, as far as the model's context reaches.
+        begin: Is given each sample's number when it begins, None for the most likely text.
+        listen: Is given each piece and its nats, once it is there whole.
+
+    Returns:
+        A row for each text, as samples.jsonl has it.
+
+    Raises:
+        UserError: If the model cannot be loaded, or the prompt does not fit into it.
+    """
+    settings = {"max_new_tokens": 1, **(generation or {})}
+    checkpoint, requests = prompts.load(model, revision, [prompt], settings, samples)
+    if "max_new_tokens" not in (generation or {}):
+        most = context(read_config(checkpoint))
+        settings["max_new_tokens"] = MOST_TOKENS if most is None else min(MOST_TOKENS, most - len(requests[0].ids))
+    import torch
+    from transformers import AutoTokenizer
+    from transformers.utils import logging
+
+    from nutshell.models.language import build
+    from nutshell.runs import generation as generating
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    loaded = build.load(checkpoint).eval()
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
+    rows = []
+    for request in requests:
+        begin(request.sample)
+        with torch.no_grad():
+            rows.append(generating.tell(loaded, tokenizer, request, settings, seed, listen))
+    return rows
+
+
+def ask_here(
+    prompt: str,
+    model: str,
+    revision: str | None,
+    *,
+    chat: bool,
+    samples: int,
+    temperature: float,
+    max_new_tokens: int | None,
+    seed: int,
+) -> None:
+    """What the command does: prints the texts as they come, then what they cost.
+
+    Args:
+        prompt: A text; `-` is standard input.
+        chat: Whether it is a question to be answered by the model's chat template.
+        temperature: 0 takes the most likely token each time.
+
+    Raises:
+        UserError: As `ask`, in the command's words; or if the prompt is not valid Unicode.
+    """
+    if temperature == 0 and samples > 1:
+        raise UserError("--samples: at --temperature 0 the texts would be equal")
+    text = _text(prompt)
+    sampling = {"do_sample": True, "temperature": temperature} if temperature else {}
+    length = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
+    pieces = terminal.Pieces(text, chat, samples > 1)
+    try:
+        rows = ask(
+            [{"role": "user", "content": text}] if chat else text,
+            model,
+            revision,
+            samples=samples,
+            seed=seed,
+            generation=sampling | length,
+            begin=pieces.begin,
+            listen=pieces.add,
+        )
+    except UserError as error:
+        reason = str(error)
+        for word, option in OPTIONS.items():
+            reason = reason.replace(word, option)
+        raise UserError(reason) from None
+    finally:
+        if pieces.begun:
+            pieces.end()
+    for row in rows:
+        cost = "" if row["mean_nats"] is None else f", {row['mean_nats']:.2f} nats per token"
+        end = "cut at --max-new-tokens" if row["ended_by"] is None else f"ended by {row['ended_by']}"
+        logger.info("%s%s, %s", plural(row["tokens"], "token"), cost, end)
+
+
+def _text(prompt: str) -> str:
+    if prompt == "-":
+        try:
+            prompt = sys.stdin.buffer.read().decode("utf-8-sig").removesuffix("\n")
+        except UnicodeDecodeError as error:
+            raise UserError(f"standard input: not UTF-8 text: byte {error.object[error.start]:#04x}") from None
+    if any("\ud800" <= sign <= "\udfff" for sign in prompt):  # a byte of the command line that is no UTF-8
+        raise UserError("the prompt is not valid Unicode")
+    return prompt
