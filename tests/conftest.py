@@ -51,6 +51,10 @@ model: {name: CAUSAL}
 prompts: [Once, The cat sat on, "", A long prompt of more words]
 generation: {max_new_tokens: 8}
 """
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
 SMALL_YAML = PAIRS_YAML.replace("name: sample_pairs,", "name: sample_pairs, path: SMALL,")
 
 
@@ -127,6 +131,29 @@ def causal(tmp_path_factory) -> dict[str, Path]:
     from tests.models.language import tiny
 
     return {name: tiny.make(name, tmp_path_factory.mktemp(name)) for name in ("gpt2", "scratch", "lstm")}
+
+
+@pytest.fixture(scope="session")
+def talker(causal, tmp_path_factory) -> Path:
+    """The tiny GPT-2 with a chat template and two tokens more; <|endoftext|> (256) ends a text, <|im_end|> (258) a
+    turn, and either is likely at each token."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("talker")
+    tokenizer = AutoTokenizer.from_pretrained(causal["gpt2"])
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.eos_token, tokenizer.chat_template = "<|im_end|>", CHAT_TEMPLATE
+    tokenizer.save_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(causal["gpt2"])
+    torch.manual_seed(0)
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    with torch.no_grad():
+        rows = model.transformer.wte.weight
+        rows[256:] = 0.3 * torch.randn_like(rows[256:])
+        model.transformer.ln_f.bias += 1.5 * (rows[256] + rows[258])
+    model.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -106,10 +106,23 @@ SIZES = {
 }
 
 
-def smaller(experiment, tiny, causal) -> dict:
+@pytest.fixture(scope="module")
+def roomy(talker, tmp_path_factory):
+    """A tiny GPT-2 with a chat template and a context in which prompts of bytes find room."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    folder = tmp_path_factory.mktemp("roomy")
+    shutil.copytree(talker, folder, dirs_exist_ok=True)
+    config = AutoConfig.from_pretrained(talker)
+    config.n_positions = 256
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
+def smaller(experiment, tiny, causal, roomy) -> dict:
     """What makes an experiment's steps short, and nothing else."""
     if experiment.task == "generate":
-        return {"model.name": causal["gpt2"], "model.revision": "null", "generation.max_new_tokens": 8}
+        return {"model.name": roomy, "model.revision": "null", "generation.max_new_tokens": 8}
     batch = "global_batch_size" if experiment.global_batch_size else "training.per_device_train_batch_size"
     if experiment.task == "classify":
         trainable = experiment.model.trainable
@@ -150,14 +163,14 @@ def check_submission(task, folder):
 
 
 def test_all_are_found():
-    assert len(FILES) == 26
-    assert len({load(file).place for file in FILES}) == 26
+    assert len(FILES) == 27
+    assert len({load(file).place for file in FILES}) == 27
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
-def test_two_steps(file, tiny, causal, local_copies, nutshell, result, monkeypatch, request, tmp_path):
+def test_two_steps(file, tiny, causal, roomy, local_copies, nutshell, result, monkeypatch, request, tmp_path):
     experiment = load(file)
-    changed = smaller(experiment, tiny, causal)
+    changed = smaller(experiment, tiny, causal, roomy)
     if file.parent.name == "glue":
         request.getfixturevalue("hub")
         del changed["model.name"], changed["model.revision"]
@@ -187,7 +200,7 @@ def test_two_steps(file, tiny, causal, local_copies, nutshell, result, monkeypat
 def test_the_table_of_glue_from_runs(hub, tiny, nutshell, tmp_path):
     for name in ("rte", "wnli", "qnli"):  # the last one's validation part is not as long as GLUE's
         file = ROOT / f"experiments/glue/{name}.yaml"
-        changed = smaller(load(file), tiny, {})
+        changed = smaller(load(file), tiny, {}, None)
         del changed["model.name"], changed["model.revision"]
         assert nutshell("run", file, *(f"{key}={value}" for key, value in changed.items()), "--seeds", 42)[0] == 0
     code, out, err = nutshell("report", tmp_path / "outputs", "--format", "markdown")

@@ -136,7 +136,7 @@ class Workloads:
         overrides = [f"seeds=[{SEED}]", f"model.name={folder}", f"prompts={json.dumps(prompts)}"]
         overrides += ["samples_per_prompt=1", "greedy=false", "training.per_device_eval_batch_size=16"]
         overrides += [f"generation.{key}_new_tokens={new_tokens}" for key in ("min", "max")]
-        file = EXPERIMENTS / "generate" / "prompts.yaml"
+        file = EXPERIMENTS / "generate" / "gpt2.yaml"
         return task | {"kind": "generate", "file": str(file), "overrides": overrides, "checkpoint": str(folder)}
 
     def _bert(self) -> tuple[str, Path]:

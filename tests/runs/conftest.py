@@ -1,7 +1,6 @@
 """What tests of whole training runs share: experiments of 18 steps, and what their folders hold."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -52,32 +51,3 @@ def run(write, nutshell, tmp_path):
         return tmp_path / name / "finetune" / "pairs" / "seed-13"
 
     return _run
-
-
-CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-
-
-@pytest.fixture(scope="session")
-def talker(causal, tmp_path_factory) -> Path:
-    """The tiny GPT-2 with a chat template and two tokens more; <|endoftext|> (256) ends a text, <|im_end|> (258) a
-    turn, and either is likely at each token."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    folder = tmp_path_factory.mktemp("talker")
-    tokenizer = AutoTokenizer.from_pretrained(causal["gpt2"])
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
-    tokenizer.eos_token, tokenizer.chat_template = "<|im_end|>", CHAT_TEMPLATE
-    tokenizer.save_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(causal["gpt2"])
-    torch.manual_seed(0)
-    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    with torch.no_grad():
-        rows = model.transformer.wte.weight
-        rows[256:] = 0.3 * torch.randn_like(rows[256:])
-        model.transformer.ln_f.bias += 1.5 * (rows[256] + rows[258])
-    model.save_pretrained(folder)
-    return folder
