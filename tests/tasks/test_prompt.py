@@ -13,8 +13,10 @@ from nutshell.data.encoding import vocabularies
 from nutshell.data.parts import Part, Parts
 from nutshell.data.text import templates
 from nutshell.data.text.templates import Prompts, Template
+from nutshell.models.language.architectures import CAUSAL
 from nutshell.report.results.result import read_result
 from tests.machine.test_launch import LAUNCH, finish
+from tests.models.language import tiny
 
 YAML = """\
 task: prompt
@@ -98,14 +100,15 @@ WORDINGS = (
 )
 
 
-@pytest.fixture(params=["gpt2", "scratch", "lstm"])
-def trainer(request, causal, tmp_path):
+@pytest.fixture
+def trainer_of(tmp_path):
+    """A PromptTrainer of a checkpoint."""
     from transformers import TrainingArguments
 
     from nutshell.models.language import build
     from nutshell.runs.trainer.prompt import PromptTrainer
 
-    def _trainer(prompts: Prompts, batch: int = 3, normalization: str = "none") -> PromptTrainer:
+    def _trainer_of(checkpoint: Path, prompts: Prompts, batch: int = 3, normalization: str = "none") -> PromptTrainer:
         args = TrainingArguments(
             output_dir=str(tmp_path),
             per_device_eval_batch_size=batch,
@@ -113,35 +116,37 @@ def trainer(request, causal, tmp_path):
             use_cpu=True,
             disable_tqdm=True,
         )
-        return PromptTrainer(build.load(checkpoint).eval(), args, prompts, 64, normalization)
+        return PromptTrainer(build.load(checkpoint).eval(), args, prompts, tiny.POSITIONS, normalization)
 
-    checkpoint = causal[request.param]
-    return checkpoint, _trainer
+    return _trainer_of
 
 
-@pytest.mark.parametrize("shots", [(), ((("ok",), 0),)])
-def test_a_score_is_the_sum_of_the_answer_s_token_nats(trainer, shots):
-    checkpoint, trainer_of = trainer
-    prompts = prompts_of(checkpoint, *WORDINGS[: 2 if shots else 3], shots=shots)
-    texts = [*TEXTS, *([] if shots else [""])]
-    one = trainer_of(prompts)
-    scores, _, tokens = one.scores([(text,) for text in texts])
-    expected = numpy.array([brute_force(one.model, prompts, text) for text in texts])
-    numpy.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
-    assert [len(group) for group in prompts.groups] == ([1, 1] if shots else [2, 1])
-    assert prompts.tokenizer.decode(prompts.heads[0]) == ("Of ok: it is bad\n\n" if shots else "") + "Of "
-    every = [trainer_of(prompts, batch).scores([(text,) for text in texts])[0] for batch in (1, 64)]
-    numpy.testing.assert_allclose(every, [expected] * 2, rtol=1e-5, atol=1e-5)
-    lengths = [[len(ids) for ids in row] for row in prompts.rows([(text,) for text in texts])]
-    assert tokens == sum(map(sum, lengths)) + len(texts) * sum(len(ids) for own in prompts.answers for ids in own)
+@pytest.mark.parametrize("architecture", CAUSAL)
+def test_a_score_is_the_sum_of_the_answer_s_token_nats(trainer_of, tmp_path, architecture):
+    """With and without shots, in batches of any size, padded or not, within windows that are shorter than a prompt."""
+    checkpoint = tiny.make(architecture, tmp_path / "tiny")
+    for shots, wordings, texts in (((), WORDINGS, [*TEXTS, ""]), (((("ok",), 0),), WORDINGS[:2], TEXTS)):
+        prompts = prompts_of(checkpoint, *wordings, shots=shots)
+        trainers = [trainer_of(checkpoint, prompts, batch) for batch in (1, 3, 64)]
+        expected = numpy.array([brute_force(trainers[0].model, prompts, text) for text in texts])
+        every = [trainer.scores([(text,) for text in texts]) for trainer in trainers]
+        for scores, _, tokens in every:
+            numpy.testing.assert_allclose(scores, expected, rtol=1e-5, atol=2e-5)
+            lengths = [len(ids) for row in prompts.rows([(text,) for text in texts]) for ids in row]
+            answers = sum(len(ids) for own in prompts.answers for ids in own)
+            assert tokens == sum(lengths) + len(texts) * answers
+        assert [len(group) for group in prompts.groups] == ([1, 1] if shots else [2, 1])
+        head = prompts.tokenizer.decode(prompts.heads[0])
+        assert head == ("Of ok: it is bad\n\n" if shots else "") + "Of "
 
 
 @pytest.mark.parametrize("normalization", ["tokens", "bytes"])
-def test_length_normalization(trainer, normalization):
-    checkpoint, trainer_of = trainer
-    prompts = prompts_of(checkpoint, Template("{text} is", (" bad", " é")))
-    plain = trainer_of(prompts).scores([("dull",)])[0]
-    numpy.testing.assert_allclose(trainer_of(prompts, 3, normalization).scores([("dull",)])[0], plain / [[[4, 3]]])
+def test_length_normalization(trainer_of, causal, normalization):
+    prompts = prompts_of(causal["gpt2"], Template("{text} is", (" bad", " é")))
+    plain, normalized = (
+        trainer_of(causal["gpt2"], prompts, 3, kind).scores([("dull",)])[0] for kind in ("none", normalization)
+    )
+    numpy.testing.assert_allclose(normalized, plain / [[[4, 3]]])
 
 
 def test_swapped_answers_invert_the_prediction(run):
@@ -459,7 +464,7 @@ def test_what_the_data_refuses(file, nutshell, place):
     assert code == 2 and "prompt.choose: the validation part is what is reported" in errors
 
 
-def test_answers_that_are_the_same_tokens(write, nutshell, place, tiny, causal, tmp_path):
+def test_answers_that_are_the_same_tokens(write, nutshell, place, causal, tmp_path):
     """A tokenizer that lower-cases knows no difference between Yes and yes."""
     import shutil
 

@@ -33,6 +33,12 @@ class Past:
         return Past(self.cache, self.mask[index])
 
 
+def looks_back_by_places(model: CausalModel) -> bool:
+    """Whether a layer sees a fixed number of places before a token: padding in the middle of a row would be some of
+    them, so that nothing may be read before rows of different lengths."""
+    return any(getattr(model.config, key, None) is not None for key in ("sliding_window", "window_size"))
+
+
 def nothing(batch: int, device) -> Past:
     """The past of rows that have read nothing."""
     return Past(None, torch.zeros(batch, 0, dtype=torch.long, device=device))
@@ -77,7 +83,8 @@ def continuation_nats(
 
     Args:
         model: In evaluation mode, without gradients.
-        head: One row that has read what all prompts begin with; None: nothing.
+        head: One row that has read what all prompts begin with; None: nothing, as where the model
+            `looks_back_by_places`.
         prompts: Of each example one or more, (batch, prompts) rows of tokens, at least one each beyond the head.
         answers: For each of an example's prompts the answers, (prompts, answers) rows of tokens; as many of each.
 
@@ -97,26 +104,26 @@ def continuation_nats(
     if max(trunks) > first:
         rows = [branches[0][0][first:end] for branches, end in zip(fed, trunks, strict=True)]
         past, _ = read(model, past, rows)
-    owners, rows, leads = [], [], {}
+    # What is left of each prompt and answer, by its length, so that nothing is padded: the answers that it leads to.
+    rest: dict[int, dict[tuple[int, tuple[int, ...]], list[tuple[int, int]]]] = {}
     for example, branches in enumerate(fed):
-        known: dict[tuple[int, ...], int] = {}
         for prompt, own in enumerate(branches):
             for answer, ids in enumerate(own):
-                rest = tuple(ids[trunks[example] :].tolist())
-                if rest not in known:
-                    known[rest] = len(rows)
-                    owners.append(example)
-                    rows.append(rest)
-                leads[example, prompt, answer] = known[rest]
-    keep = max(len(answer) for own in answers for answer in own)
-    _, logits = read(model, past.rows(owners), rows, keep)
-    logits = logits.float()
-    costs = logits.logsumexp(-1)  # (rows, keep); less the logit of a token it is that token's nats
+                row = tuple(ids[trunks[example] :].tolist())
+                rest.setdefault(len(row), {}).setdefault((example, row), []).append((prompt, answer))
     nats = torch.zeros(len(prompts), len(answers), len(answers[0]))
-    for (example, prompt, answer), row in leads.items():
-        tokens = torch.as_tensor(answers[prompt][answer], device=logits.device)
-        at = torch.arange(keep - len(tokens), keep, device=logits.device)
-        nats[example, prompt, answer] = (costs[row, at] - logits[row, at, tokens]).sum()
+    while rest:
+        _, alike = rest.popitem()
+        start = copy.deepcopy(past) if rest else past
+        keep = max(len(answers[prompt][answer]) for leads in alike.values() for prompt, answer in leads)
+        _, logits = read(model, start.rows([example for example, _ in alike]), [row for _, row in alike], keep)
+        logits = logits.float()
+        costs = logits.logsumexp(-1)  # (rows, keep); less the logit of a token it is that token's nats
+        for row, ((example, _), leads) in enumerate(alike.items()):
+            for prompt, answer in leads:
+                tokens = torch.as_tensor(answers[prompt][answer], device=logits.device)
+                at = torch.arange(keep - len(tokens), keep, device=logits.device)
+                nats[example, prompt, answer] = (costs[row, at] - logits[row, at, tokens]).sum()
     return nats
 
 

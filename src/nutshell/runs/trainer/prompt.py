@@ -10,7 +10,7 @@ from nutshell.bits.metrics import Metric
 from nutshell.data.parts import Part
 from nutshell.data.text.templates import Prompts
 from nutshell.machine.errors import UserError
-from nutshell.models.language.continuations import Past, continuation_nats, nothing, read
+from nutshell.models.language.continuations import Past, continuation_nats, looks_back_by_places, nothing, read
 from nutshell.runs.trainer.exact import PRECISIONS, ExactTrainer
 from nutshell.runs.trainer.order import in_data_order, longest_first
 
@@ -81,8 +81,9 @@ class PromptTrainer(ExactTrainer):
         with torch.no_grad(), torch.autocast(self.args.device.type, enabled=False):  # the weights are cast already
             unwrapped = self.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
             if self.heads is None:
+                apart = looks_back_by_places(unwrapped)
                 self.heads = [
-                    read(unwrapped, nothing(1, unwrapped.device), [head])[0] if head else None
+                    read(unwrapped, nothing(1, unwrapped.device), [head])[0] if head and not apart else None
                     for head in self.prompts.heads
                 ]
             for group, head, ids in zip(self.prompts.groups, self.heads, self.prompts.heads, strict=True):
