@@ -123,7 +123,8 @@ def auc(nats: numpy.ndarray, label: numpy.ndarray, axis: int = -1) -> numpy.ndar
 
     with numpy.errstate(divide="ignore", invalid="ignore"):
         log_odds = -nats - numpy.log(-numpy.expm1(-nats))  # of the true class
-        ranks = rankdata(numpy.where(label == 1, log_odds, -log_odds), axis=axis)
+        # Rounded, for one probability as p of one class and 1 - p of the other would be two by its last digit.
+        ranks = rankdata(numpy.where(label == 1, log_odds, -log_odds).round(9), axis=axis)
         ones = (label == 1).sum(axis)
         zeros = label.shape[axis] - ones
         return ((ranks * (label == 1)).sum(axis) - ones * (ones + 1) / 2) / (ones * zeros)
