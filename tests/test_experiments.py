@@ -163,8 +163,7 @@ def check_submission(task, folder):
 
 
 def test_all_are_found():
-    assert len(FILES) == 30
-    assert len({load(file).place for file in FILES}) == 30
+    assert len({load(file).place for file in FILES}) == len(FILES) > 20
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from nutshell.data.text import vocabularies
+from nutshell.data.encoding import vocabularies
 from nutshell.data.text.conversations import Chat, problem, readable
 from nutshell.machine.errors import UserError
 from nutshell.machine.files import read_lines

@@ -97,7 +97,7 @@ SCRIPTS = "Grüße, 猫が好き 👩‍👩‍👧 שלום مرحبا नम�
 
 @pytest.mark.parametrize("skip", range(4))
 def test_half_a_character_is_never_told(skip):
-    from nutshell.data.text import vocabularies
+    from nutshell.data.encoding import vocabularies
 
     tokenizer = vocabularies.for_transformers(vocabularies.of_bytes(), 64)
     ids = tokenizer(SCRIPTS)["input_ids"]

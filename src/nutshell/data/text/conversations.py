@@ -5,10 +5,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nutshell.data.encoding.vocabularies import Vocabulary
 from nutshell.data.readers import rows as readers
 from nutshell.data.readers.table import text_of
 from nutshell.data.text.documents import read_text
-from nutshell.data.text.vocabularies import Vocabulary
 from nutshell.experiment.yaml_text import shown
 from nutshell.machine.errors import UserError
 from nutshell.machine.files import first_line, read_json
