@@ -55,9 +55,9 @@ class Evaluation(Strict):
     """`evaluation:` how the final figure is measured."""
 
     stride: Positive | None = None  # tokens; None: the block, windows that do not overlap
-    documents: Literal["joined", "separate"] = "joined"
-    count_ends: bool = True
-    last_window: Literal["short", "full"] = "short"
+    documents: Literal["joined", "separate"] | None = None  # None: joined
+    count_ends: bool | None = None  # None: true
+    last_window: Literal["short", "full"] | None = None  # None: short
 
 
 class LanguageModelExperiment(Trained):
@@ -123,7 +123,9 @@ class LanguageModel(Task):
             epochs, steps = plans.steps(len(blocks), training, f"blocks of {block_tokens} tokens")
             train_tokens = round(epochs * len(blocks.tokens))
             lines += [steps, *plans.early_stopping(experiment)]
-        final = corpus.windows(corpus.parts.reported_name, block_tokens, **experiment.evaluation.model_dump())
+        final = corpus.windows(
+            corpus.parts.reported_name, block_tokens, **experiment.evaluation.model_dump(exclude_none=True)
+        )
         return [
             *lines,
             f"tokens:   {train_tokens:,} in training, {final.scored.sum():,} measured in {len(final):,} windows; "
@@ -165,7 +167,7 @@ class LanguageModel(Task):
         part, adapted = parts.reported, experiment.model.lora
         if adapted:
             adapters.merge(model)
-        final = corpus.windows(parts.reported_name, block_tokens, **experiment.evaluation.model_dump())
+        final = corpus.windows(parts.reported_name, block_tokens, **experiment.evaluation.model_dump(exclude_none=True))
         progress.stage(f"measuring the {parts.reported_as} part")
         result, costs = trainer.measure(final)
         progress.stage("computing figures and intervals")
@@ -214,7 +216,10 @@ class LanguageModel(Task):
         from nutshell.runs.finished.scoring import scorer
 
         vocabulary = vocabularies.of_checkpoint(checkpoints[0], read_config(checkpoints[0]))
-        evaluation = {"block_tokens": experiment.data.block_tokens, **experiment.evaluation.model_dump()}
+        evaluation = {
+            "block_tokens": experiment.data.block_tokens,
+            **experiment.evaluation.model_dump(exclude_none=True),
+        }
         return scorer(models, args, vocabulary, experiment.data.column or "text", evaluation)
 
 

@@ -30,7 +30,7 @@ def scorer(
         evaluation: How the experiment measures, as `windows` takes it; but no text is another one's context.
     """
     settings = {**evaluation, "documents": "separate"}
-    adds = SCORES if settings["count_ends"] else SCORES[:-1]
+    adds = SCORES if settings.get("count_ends", True) else SCORES[:-1]
     trainers = [LanguageModelTrainer(model, args, vocabulary=vocabulary, metrics=(), eval_sizes={}) for model in models]
 
     def answer(part: Part) -> dict[str, list]:
