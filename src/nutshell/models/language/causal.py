@@ -122,5 +122,5 @@ class Draw(LogitsProcessor):
         number = self.numbers[:, input_ids.shape[1] - self.prompt_tokens, None].to(exact).to(scores.device)
         below = scores.to(exact).softmax(-1).cumsum(-1)
         token = torch.searchsorted(below, number * below[:, -1:], right=True)
-        last = scores.shape[-1] - 1 - scores.isfinite().flip(-1).int().argmax(-1, keepdim=True)  # with a chance at all
+        last = (below < below[:, -1:]).sum(-1, keepdim=True)  # with a chance at all
         return torch.full_like(scores, -torch.inf).scatter(-1, token.minimum(last), 0.0)
