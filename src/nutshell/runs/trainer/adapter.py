@@ -121,6 +121,6 @@ def prepare(experiment, args, session, checkpoint: Path, prompts: Prompts, parts
 
 
 def _thawed(model):
-    """The model with weights that could be trained again: torch multiplies a frozen head with the last tokens of a batch
-    (logits_to_keep) by a copy of the head for each row, which makes scoring three times as slow."""
+    """The model with weights that could be trained again: torch multiplies the last tokens of a batch (logits_to_keep)
+    by a copy of a frozen head for each row, which makes scoring three times as slow."""
     return model.requires_grad_(True)
