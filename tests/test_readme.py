@@ -109,7 +109,9 @@ def test_commands_are_accepted(file):
 
 
 def test_the_front_page_is_short():
-    assert 150 <= len(FRONT.splitlines()) <= 220
+    """Its table of results, which `make results` writes, is not counted."""
+    written = FRONT.split("<!-- headline")[0] + FRONT.split("<!-- end of headline -->")[1]
+    assert 150 <= len(written.splitlines()) <= 215
 
 
 def test_the_tree_is_the_tree():
