@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 
 BENCHMARKS = ROOT / "experiments" / "benchmarks"
 RESULTS = ROOT / "experiments" / "results"
-CHAPTERS = ("quickstart", "finetune", "glue", "language_model", "generate", "benchmarks", "hardware")
+CHAPTERS = ("quickstart", "finetune", "glue", "language_model", "generate", "prompt", "benchmarks", "hardware")
 READMES = tables.readmes(RESULTS)
 TEXTS = {file: file.read_text(encoding="utf-8") for file in READMES}
 FRONT = TEXTS[ROOT / "README.md"]
