@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer
 
 from nutshell.data.encoding import vocabularies
@@ -14,6 +15,7 @@ from nutshell.machine.errors import UserError
 from nutshell.machine.files import read_lines
 from nutshell.models.find import read_config
 from nutshell.models.language import build
+from nutshell.runs.prompts import requests
 from tests.conftest import PROMPTS_YAML
 
 PLACE = "generate/prompts"
@@ -261,3 +263,16 @@ def test_a_changed_chat_template_is_another_model(write, nutshell, talker, tmp_p
     (folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
     code, _, err = nutshell("run", write(text, f"{PLACE}.yaml"), prompts)
     assert code == 2 and "the model files have changed since" in err
+
+
+@pytest.mark.parametrize("text", ["a\x04", "\U00040000"])
+def test_a_prompt_that_the_tokenizer_would_lose_a_character_of_is_refused(text):
+    """SmolLM2's tokenizer has no token for some bytes, and leaves them out without a word."""
+    vocabulary = [sign for sign in vocabularies.BYTES if sign not in ("Ą", "ñ")]  # of the bytes 04 and F1
+    tokenizer = Tokenizer(models.BPE({sign: number for number, sign in enumerate(vocabulary)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    config = {"model_type": "gpt2", "vocab_size": 254}
+    with pytest.raises(UserError, match=rf"has no token for .* \(U\+{ord(text[-1]):04X}\): leave it out"):
+        requests([text], tokenizer, config, {"max_new_tokens": 4})
+    assert requests(["fine, 漢字 🐈 \ufffd"], tokenizer, config, {"max_new_tokens": 4})

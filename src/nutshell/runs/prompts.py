@@ -96,6 +96,8 @@ def requests(
         messages = prompt if isinstance(prompt, list) else None
         text = readable(messages) if messages else prompt
         name = f'prompt {number} ("{" ".join(text[:40].split())}{"..." * (len(text) > 40)}")'
+        _check_unicode(text, number)
+        _check_kept(text, tokenizer, name)
         ids = chat.encode(messages, name) if messages else _encode(text, tokenizer, start, number, name)
         _check_length(name, len(ids), generation["max_new_tokens"], context(config))
         every += [Request(text, ids, sample, messages, ends) for sample in kinds(generation, samples, greedy)]
@@ -103,13 +105,28 @@ def requests(
 
 
 def _encode(text: str, tokenizer, start: int | None, number: int, name: str) -> list[int]:
-    try:
-        ids = tokenizer.encode(text, add_special_tokens=False).ids or [start]
-    except TypeError:
-        raise UserError(f"prompt {number}: is not valid Unicode") from None
+    ids = tokenizer.encode(text, add_special_tokens=False).ids or [start]
     if ids == [None]:
         raise UserError(f"{name}: is empty, and the model has no start token to begin a text with")
     return ids
+
+
+def _check_unicode(text: str, number: int) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"prompt {number}: is not valid Unicode") from None
+
+
+def _check_kept(text: str, tokenizer, name: str) -> None:
+    """Passes a text of whose characters none is lost: a byte-level tokenizer leaves out a byte that it has no token
+    for, and the model would continue another text."""
+    for sign in sorted({*text} - {" ", "\ufffd"}):
+        ids = tokenizer.encode(sign, add_special_tokens=False).ids
+        if not ids or "\ufffd" in tokenizer.decode(ids, skip_special_tokens=False):
+            raise UserError(
+                f"{name}: the model's tokenizer has no token for {sign!r} (U+{ord(sign):04X}): leave it out"
+            )
 
 
 def _check_length(name: str, tokens: int, new_tokens: int, most: int | None) -> None:
