@@ -124,9 +124,7 @@ def _check_kept(text: str, tokenizer, name: str) -> None:
     for sign in sorted({*text} - {" ", "\ufffd"}):
         ids = tokenizer.encode(sign, add_special_tokens=False).ids
         if not ids or "\ufffd" in tokenizer.decode(ids, skip_special_tokens=False):
-            raise UserError(
-                f"{name}: the model's tokenizer has no token for {sign!r} (U+{ord(sign):04X}): leave it out"
-            )
+            raise UserError(f"{name}: the model's tokenizer lacks {sign!r} (U+{ord(sign):04X}): leave it out")
 
 
 def _check_length(name: str, tokens: int, new_tokens: int, most: int | None) -> None:
