@@ -158,10 +158,8 @@ class Model:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The tokenizer that was saved with it, as transformers knows it."""
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(self.folders[0] / "model", trust_remote_code=False)
+        """Its tokenizer, as transformers knows it."""
+        return self._task.tokenizer(self.folders[0] / "model")
 
     def predict(self, texts: Sequence[str | Sequence[str]]) -> dict[str, list]:
         """The label of each text and the probability of each class, or the number, in the order of the texts.

@@ -330,6 +330,17 @@ def test_new_texts_get_the_templates_mean(run, nutshell, place, tmp_path):
     assert answers == columns["probabilities"].mean(1)[:, 0].tolist()
 
 
+def test_in_python_its_model_and_tokenizer_are_those_that_it_points_to(run, causal):
+    import nutshell
+
+    columns, folder = run("prompt.templates=['{text} is']")
+    model = nutshell.load(folder)
+    assert model.tokenizer("ß")["input_ids"] == prompts_of(causal["gpt2"], WORDINGS[0]).tokenizer.encode("ß").ids
+    assert model.model.num_parameters() == read_result(folder).parameters.all
+    answers = model.predict([text for text, _ in rows("test", 22)])
+    assert answers["probability_good"] == columns["probabilities"][:, 1].tolist()
+
+
 def test_a_changed_model_answers_nothing(run, nutshell, place, causal, tmp_path):
     import shutil
 

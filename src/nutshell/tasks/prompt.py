@@ -184,6 +184,9 @@ class Prompt(Task):
     def load(self, checkpoint: Path) -> Any:
         return prompting.load(checkpoint).eval()
 
+    def tokenizer(self, checkpoint: Path) -> Any:
+        return super().tokenizer(prompting.find_model(checkpoint))
+
     def predict(
         self, experiment: PromptExperiment, checkpoints: Sequence[Path], models: Sequence[Any], args
     ) -> Application:

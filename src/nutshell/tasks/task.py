@@ -111,6 +111,12 @@ class Task(ABC):
         auto_class = getattr(transformers, self.card.auto_class)
         return auto_class.from_pretrained(checkpoint, dtype="float32", use_safetensors=True, trust_remote_code=False)
 
+    def tokenizer(self, checkpoint: Path) -> Any:
+        """The tokenizer of such a model, as transformers knows it."""
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
+
     def predict(self, experiment: Experiment, checkpoints: Sequence[Path], models: Sequence[Any], args) -> Application:
         """What `nutshell predict` does with new texts: the label of each, or a number.
 
