@@ -123,6 +123,13 @@ def smaller(experiment, tiny, causal, roomy) -> dict:
     """What makes an experiment's steps short, and nothing else."""
     if experiment.task == "generate":
         return {"model.name": roomy, "model.revision": "null", "generation.max_new_tokens": 8}
+    if experiment.task == "prompt":
+        keys = {"model.name": roomy, "data.max_tokens": 16}
+        keys |= {"data.reported_examples": 12} if experiment.data.reported_examples else {}
+        keys |= {f"baselines.{name}": "[2]" for name, _ in experiment.baselines.counts}
+        keys |= {"prompt.shots": 2} if experiment.prompt.shots else {}
+        keys |= {"prompt.calibration_examples": 4} if experiment.prompt.calibration_examples else {}
+        return keys | ({"adapter.examples": 4, "training.max_steps": 2} if experiment.adapter else {})
     batch = "global_batch_size" if experiment.global_batch_size else "training.per_device_train_batch_size"
     if experiment.task == "classify":
         trainable = experiment.model.trainable
