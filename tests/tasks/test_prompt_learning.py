@@ -14,6 +14,7 @@ from nutshell.data.datasets import LabelledData
 from nutshell.data.text.templates import Template
 from nutshell.machine import checkpoints
 from nutshell.report.results.result import read_result
+from tests.machine.test_launch import LAUNCH, finish
 from tests.models.language import tiny
 from tests.tasks.test_prompt import prompts_of
 
@@ -118,6 +119,21 @@ def test_however_a_step_is_divided(kind, run):
             assert theirs == pytest.approx(ours, rel=2e-3)
     answers = [units.read(folder).columns["nats"] for folder in folders]
     assert numpy.allclose(answers[1], answers[0], rtol=1e-2) and numpy.allclose(answers[2], answers[0], rtol=1e-2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_two_processes_as_one(kind, run, write, llama, tmp_path):
+    """Of 6 examples, so that dummies fill up each epoch's last batch."""
+    text = text_of(kind).replace("examples: 16", "examples: 6").replace("CAUSAL", str(llama))
+    one = run(text, "training.per_device_train_batch_size=4", name="one")
+    file = write(text, "prompts/two.yaml")
+    words = ("run", file, "training.per_device_train_batch_size=2", "--output", tmp_path / "outputs")
+    finish([*LAUNCH, "--num_processes", "2", "-m", "nutshell"], *words)
+    two = tmp_path / "outputs/prompts/two/seed-13"
+    assert numpy.allclose(units.read(one).columns["nats"], units.read(two).columns["nats"], rtol=1e-2, atol=1e-3)
+    for ours, theirs in zip(history(one), history(two), strict=True):
+        assert theirs["loss"] == pytest.approx(ours["loss"], rel=2e-3)
 
 
 @pytest.mark.parametrize("kind", ADAPTERS)

@@ -11,7 +11,7 @@ from nutshell.experiment.checks import Blocks, Problem
 Few = Annotated[int, Field(ge=2)]  # of all labels together
 OF_KIND = {"lora": ("rank", "alpha"), "soft_prompt": ("tokens", "text")}  # what each must state
 MAY = {"lora": ("dropout",), "soft_prompt": ()}
-UNTRAINED = ("per_device_eval_batch_size", "dataloader_num_workers")  # keys of `training:` that need no training
+UNTRAINED = "per_device_eval_batch_size"  # the key of `training:` that needs no training
 
 
 class Baselines(Strict):
@@ -47,7 +47,7 @@ def problems(plain: Mapping[str, Any], blocks: Blocks) -> Iterator[Problem]:
     """What is wrong with the well-formed keys of an experiment that may have an adapter."""
     training = blocks["training"]
     if plain.get("adapter") is None:
-        for key in training.keys() - {*UNTRAINED}:
+        for key in training.keys() - {UNTRAINED}:
             yield ("training", key), f"training.{key}: nothing is trained without adapter"
         for key in ("global_batch_size", "early_stopping"):
             if plain.get(key) is not None:

@@ -1,6 +1,7 @@
 """A soft prompt: vectors before a prompt's own, learned while the model stays as it is. peft is imported only where an
 experiment asks for one."""
 
+import os
 import warnings
 from pathlib import Path
 
@@ -25,10 +26,15 @@ def add(model: PreTrainedModel, adapter, checkpoint: Path, trained: Path | None)
     Returns:
         A peft.PeftModel.
 
+    Raises:
+        UserError: If the model is divided.
+
     Source: Lester et al. 2021, "The Power of Scale for Parameter-Efficient Prompt Tuning", section 3.
     """
     from peft import PromptTuningConfig, get_peft_model
 
+    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+        raise UserError("adapter.kind: FSDP divides the model that a soft_prompt is of: use accelerate_config.yaml")
     settings = PromptTuningConfig(
         task_type="CAUSAL_LM",
         num_virtual_tokens=adapter.tokens,
