@@ -90,9 +90,16 @@ def save(adapted, tokenizer, folder: Path, model) -> None:
         merged = copy.deepcopy(adapted).merge_and_unload()
     merged.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
+    write(adapted, folder, model)
+
+
+def write(adapted, folder: Path, model) -> None:
+    """Writes `adapter/` alone, which says that it is of the experiment's checkpoint. Arguments as `save` has them."""
     settings = adapted.peft_config["default"]  # until now with a folder of this machine, which means nothing elsewhere
     settings.base_model_name_or_path = repository(model.name) or model.name
     settings.revision = model.revision
+    if hasattr(settings, "tokenizer_name_or_path"):
+        settings.tokenizer_name_or_path = settings.base_model_name_or_path
     adapted.save_pretrained(folder / "adapter", save_embedding_layers=False)  # or peft asks the Hub for their number
     (folder / "adapter" / "README.md").unlink()  # a form that nobody has filled in
 

@@ -11,7 +11,6 @@ from torch.nn.functional import embedding
 from transformers import PreTrainedModel
 
 from nutshell.machine.errors import UserError
-from nutshell.models.embedded.registry import repository
 
 
 def add(model: PreTrainedModel, adapter, checkpoint: Path, trained: Path | None):
@@ -47,21 +46,6 @@ def add(model: PreTrainedModel, adapter, checkpoint: Path, trained: Path | None)
     if trained:
         adapted.load_adapter(str(trained), "default", is_trainable=True)
     return adapted
-
-
-def save(adapted, folder: Path, model) -> None:
-    """Writes `adapter/`, as peft does; the model itself is not copied.
-
-    Args:
-        adapted: From `add`.
-        folder: The run's.
-        model: The experiment's block: name and revision, which the adapter says that it is of.
-    """
-    settings = adapted.peft_config["default"]  # until now with folders of this machine, which mean nothing elsewhere
-    settings.base_model_name_or_path = settings.tokenizer_name_or_path = repository(model.name) or model.name
-    settings.revision = model.revision
-    adapted.save_pretrained(folder / "adapter")
-    (folder / "adapter" / "README.md").unlink()  # a form that nobody has filled in
 
 
 def read(folder: Path) -> Tensor:

@@ -114,7 +114,7 @@ def prepare(experiment, args, session, checkpoint: Path, prompts: Prompts, parts
             adapters.save(model, tokenizer, folder, experiment.model)
         return _thawed(model.merge_and_unload()), prompts, training
     if args.should_save:
-        soft_prompt.save(model, folder, experiment.model)
+        adapters.write(model, folder, experiment.model)
     plain = _thawed(model.get_base_model())
     before = soft_prompt.attach(plain, model.get_prompt_embedding_to_save("default"))
     return plain, replace(prompts, before=before), training
