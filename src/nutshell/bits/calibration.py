@@ -4,11 +4,12 @@ Log-probabilities are (..., templates, labels); offsets (templates, labels) are 
 """
 
 import numpy
-from scipy.special import log_softmax, logsumexp
 
 
 def log_probabilities(scores: numpy.ndarray, offsets: numpy.ndarray | float = 0.0) -> numpy.ndarray:
     """ln p of each label among all of them: log-softmax of the scores less the offsets, over the last axis."""
+    from scipy.special import log_softmax
+
     return log_softmax(numpy.asarray(scores, numpy.float64) - offsets, axis=-1)
 
 
@@ -21,6 +22,8 @@ def contextual(of_free: numpy.ndarray) -> numpy.ndarray:
 
     Source: Zhao et al. 2021, "Calibrate Before Use: Improving Few-Shot Performance of Language Models", section 4.
     """
+    from scipy.special import logsumexp
+
     return logsumexp(of_free, axis=0) - numpy.log(len(of_free))
 
 
