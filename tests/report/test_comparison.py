@@ -32,7 +32,7 @@ def classifier(folder, seed: int, predicted, labels=LABELS, **more):
 def language_model_run(folder, seed: int, nats, tokens: int = 10):
     """A complete run of a language model whose stretches of text cost this much; its folder."""
     sizes = 40 + numpy.arange(len(nats)) % 7
-    columns = {"bytes": sizes, "tokens": numpy.full(len(nats), tokens), "nats": nats}
+    columns = {"bytes": sizes, "words": sizes // 5, "tokens": numpy.full(len(nats), tokens), "nats": nats}
     return _complete(folder, seed, "language_model", Units("stretches of text", language_model.METRICS, columns))
 
 
@@ -105,7 +105,8 @@ def test_language_models(tmp_path):
     rows = rows_of(every(tmp_path / "l/one", tmp_path / "l/other"))
     assert rows["bits_per_byte"].better == rows["perplexity"].better == 0
     assert rows["bits_per_byte"].difference == pytest.approx(-0.05 * rows["bits_per_byte"].values[0])
-    assert list(rows_of(every(tmp_path / "l/one", tmp_path / "l/third"))) == ["bits_per_byte"]  # other tokens
+    rows = rows_of(every(tmp_path / "l/one", tmp_path / "l/third"))
+    assert list(rows) == ["bits_per_byte", "word_perplexity", "byte_perplexity"]  # not per token: those are others
 
 
 @pytest.mark.parametrize(("count", "too_few"), [(4, True), (19, True), (20, False)])
@@ -116,7 +117,7 @@ def test_below_twenty_units_nobody_wins(tmp_path, nutshell, count, too_few):
     language_model_run(one, 13, costs), language_model_run(other, 13, 2 * costs)
     both = comparison.compare(*every(one, other))
     assert both.too_few is too_few
-    assert [row.better for row in both.rows] == [None if too_few else 0] * 2
+    assert [row.better for row in both.rows] == [None if too_few else 0] * 4
     code, printed, _ = nutshell("compare", one, other)
     assert code == 0 and ("too few to tell" in printed) is too_few and ("A is better" in printed) is not too_few
 

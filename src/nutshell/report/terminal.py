@@ -103,7 +103,7 @@ def _print_samples(file: Path, console) -> None:
         console.print(Text.assemble((row["prompt"], "bold"), ("|", "dim"), text, "\n"))
 
 
-class Pieces:
+class Stream:
     """Prints texts piece by piece: on a terminal after their prompt, each piece shaded by its surprise; elsewhere the
     texts alone, as they are.
 

@@ -9,7 +9,6 @@ from nutshell.data.text.conversations import Prompt
 from nutshell.machine.errors import UserError, plural
 from nutshell.models.find import read_config
 from nutshell.models.language.architectures import context
-from nutshell.report import terminal
 from nutshell.runs import prompts
 
 logger = logging.getLogger("nutshell")
@@ -91,12 +90,14 @@ def ask_here(
     Raises:
         UserError: As `ask`, in the command's words; or if the prompt is not valid Unicode.
     """
+    from nutshell.report import terminal  # with scipy, which `import nutshell` needs not
+
     if temperature == 0 and samples > 1:
         raise UserError("--samples: at --temperature 0 the texts would be equal")
     text = _text(prompt)
     sampling = {"do_sample": True, "temperature": temperature} if temperature else {}
     length = {} if max_new_tokens is None else {"max_new_tokens": max_new_tokens}
-    pieces = terminal.Pieces(text, chat, samples > 1)
+    stream = terminal.Stream(text, chat, samples > 1)
     try:
         rows = ask(
             [{"role": "user", "content": text}] if chat else text,
@@ -105,8 +106,8 @@ def ask_here(
             samples=samples,
             seed=seed,
             generation=sampling | length,
-            begin=pieces.begin,
-            listen=pieces.add,
+            begin=stream.begin,
+            listen=stream.add,
         )
     except UserError as error:
         reason = str(error)
@@ -114,8 +115,8 @@ def ask_here(
             reason = reason.replace(word, option)
         raise UserError(reason) from None
     finally:
-        if pieces.begun:
-            pieces.end()
+        if stream.begun:
+            stream.end()
     for row in rows:
         cost = "" if row["mean_nats"] is None else f", {row['mean_nats']:.2f} nats per token"
         end = "cut at --max-new-tokens" if row["ended_by"] is None else f"ended by {row['ended_by']}"
