@@ -21,8 +21,8 @@ from nutshell.machine.files import read_lines
 from nutshell.models.embedded import registry
 from nutshell.models.language import build
 from nutshell.report.page.texts import SURPRISES_NATS, surprise
-from nutshell.report.terminal import Stream as Printed
-from nutshell.runs.generation import Stream
+from nutshell.report.terminal import Stream
+from nutshell.runs.generation import Pieces
 from nutshell.runs.prompts import Request
 from tests.conftest import PROMPTS_YAML
 
@@ -103,7 +103,7 @@ def test_half_a_character_is_never_told(skip):
     ids = tokenizer(SCRIPTS)["input_ids"]
     ids = ids[: len(ids) - skip]
     told: list[str] = []
-    pieces = Stream(tokenizer, Request("Once", tokenizer("Once")["input_ids"], None), lambda text, _: told.append(text))
+    pieces = Pieces(tokenizer, Request("Once", tokenizer("Once")["input_ids"], None), lambda text, _: told.append(text))
     for token in ids:
         pieces.add(token, 1.0)
         assert "\ufffd" not in "".join(told) and SCRIPTS.startswith("".join(told))
@@ -119,7 +119,7 @@ def test_a_leading_space_is_kept():
     words = {"<unk>": 0, "▁the": 1, "▁cat": 2, "▁sat": 3}
     raw = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     raw.pre_tokenizer, raw.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
-    pieces = Stream(PreTrainedTokenizerFast(tokenizer_object=raw), Request("the cat", [1, 2], None))
+    pieces = Pieces(PreTrainedTokenizerFast(tokenizer_object=raw), Request("the cat", [1, 2], None))
     pieces.add(3, 1.0)
     pieces.close()
     assert pieces.whole == [(" sat", 1.0)]
@@ -162,7 +162,7 @@ def test_a_terminal_gets_shades_and_a_pipe_none(causal):
 
 def test_what_would_move_a_terminal_s_cursor_is_named(capsys, monkeypatch):
     monkeypatch.setattr("rich.console.Console.is_terminal", True)
-    printed = Printed("a", answers=False, several=False)
+    printed = Stream("a", answers=False, several=False)
     printed.begin(0)
     printed.add("b\x1b[2Jc\u202e", 9.0)
     out = capsys.readouterr().out
