@@ -10,7 +10,8 @@ import pytest
 from nutshell.report import tables
 from nutshell.report.results import benchmark
 from nutshell.report.results import runs as results
-from nutshell.report.results.summary import series
+from nutshell.report.results.summary import read_summaries, series
+from tests.conftest import ROOT
 from tests.report import runs
 
 
@@ -276,3 +277,11 @@ def test_what_was_written_without_a_benchmark_is_read():
     files = runs.classified()
     del files["metrics.json"]["benchmark"]
     assert runs.outcome(files)[1].benchmark is None
+
+
+def test_a_bar_in_a_template_ends_no_cell():
+    text = tables.variants(read_summaries(ROOT / "experiments/results"))
+    blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    assert any("\\|" in line for block in blocks for line in block)
+    for block in blocks:
+        assert len({line.replace("\\|", "").count("|") for line in block}) == 1

@@ -17,6 +17,7 @@ from nutshell.report.results.result import Table
 from nutshell.report.results.summary import Estimate, Summary, read_summaries
 
 START, END = "<!-- {}: written by `make results` -->", "<!-- end of {} -->"
+BAR = "\\|"  # of a cell: the sign alone would end it, in code too
 NOTHING_STORED = "No results of this chapter are stored yet."
 
 
@@ -80,7 +81,7 @@ def variants(summaries: Sequence[Summary]) -> str:
     texts = []
     for summary in summaries:
         for table in map(cells, summary.tables):
-            lines = [(f"`` {name} ``", *values) for name, values in table["rows"]]
+            lines = [(f"`` {name.replace('|', BAR)} ``", *values) for name, values in table["rows"]]
             texts.append(
                 f"{table['title']} of `{summary.experiment}`:\n\n{markdown_table(('', *table['columns']), lines)}"
             )

@@ -95,8 +95,7 @@ def measure(experiment, args, parts: Parts, units: Units, tables: list[Table]) -
         answers.append(own)
     more = [f"{headline.name} from", "to", "ahead by", "from", "to"]
     names = [*(metric.name for metric in units.metrics), *more]
-    title = f"Learned from few labels without the prompt; 95 % of its {headline.name}, and of how far the run is ahead"
-    tables.append(Table(title=title, columns=names, rows=rows))
+    tables.append(Table(title="Baselines from few labels, with 95 % intervals", columns=names, rows=rows))
     learned = {f"learned_{name}": numpy.stack([own[name] for own in answers], 1) for name in ("predicted", "nats")}
     return replace(units, columns={**columns, **learned})
 
