@@ -167,7 +167,7 @@ class Prompt(Task):
                 "tokens of the longest prompt with its answer": prompts.longest(trainer.rows),
             }
             | {
-                f"{settings.calibration} calibration, nats of {label}, template {number}": float(value)
+                f"{settings.calibration} calibration, ln p of {label}, template {number}": float(value)
                 for number, row in enumerate(offsets, 1)
                 for label, value in zip(parts.labels, row, strict=True)
                 if settings.calibration != "none"
