@@ -53,9 +53,9 @@ def test_weights_in_a_pickle(refused, edit, tiny, causal):
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"num_hidden_layers": 3}, "lacks weights of the encoder, layer 2 among them"),
+        ({"num_hidden_layers": 3}, "lacks weights, all of layer 2 among them"),
         ({"num_hidden_layers": 1}, "has weights that its config has no room for, encoder.layer.1."),
-        ({"vocab_size": 30000}, "embeddings.word_embeddings.weight has 30,522 rows, expected 30,000, its vocab_size"),
+        ({"vocab_size": 30000}, "embeddings.word_embeddings.weight has 30,522 rows, expected 30,000 by its vocab_size"),
     ],
 )
 def test_an_encoder_that_is_not_its_config_s(values, reason, refused, edit, tiny):
@@ -144,7 +144,7 @@ def test_show_refuses_prompts_of_a_model_that_is_to_be_made(write, nutshell):
 
 def test_gpt2_weights_that_are_not_its_config_s(refused, edit, causal):
     folder = edit(causal["gpt2"], n_layer=3)
-    assert "lacks weights, h.2.attn.c_attn.bias" in refused(PROMPTS_YAML, f"model.name={folder}")
+    assert "lacks weights, all of layer 2" in refused(PROMPTS_YAML, f"model.name={folder}")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"n_layer": 1}))
     assert "has weights that its config has no room for, h.1." in refused(PROMPTS_YAML, f"model.name={folder}")

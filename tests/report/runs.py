@@ -94,7 +94,14 @@ def modelled(seed: int = 13, bits: float = 2.0, **settings) -> dict[str, Any]:
     """What a language model leaves behind, by file: its bits per byte are about `bits`."""
     at, ones = numpy.arange(EXAMPLES), numpy.ones(EXAMPLES, dtype=int)
     nats = 60 * bits * math.log(2) * (0.9 + at % 5 / 20)
-    columns = {"document": at // 4, "start_byte": 60 * (at % 4), "bytes": 60 * ones, "tokens": 20 * ones, "nats": nats}
+    columns = {
+        "document": at // 4,
+        "start_byte": 60 * (at % 4),
+        "bytes": 60 * ones,
+        "words": 10 * ones,
+        "tokens": 20 * ones,
+        "nats": nats,
+    }
     experiment = {
         "question": "How well does a small model compress text?",
         "task": "language_model",
