@@ -87,5 +87,6 @@ def test_the_card_of_a_language_model(write, nutshell, tmp_path):
     assert nutshell("run", write(TEXT_YAML, "language_model/stories.yaml"))[0] == 0
     card = card_of(tmp_path, "language_model/stories")
     assert card.data.pipeline_tag == "text-generation" and "AutoModelForCausalLM" in card.text
-    assert {one.metric_type for one in card.data.eval_results} == {"perplexity", "bits_per_byte"}
+    names = {"bits_per_byte", "perplexity", "word_perplexity", "byte_perplexity"}
+    assert {one.metric_type for one in card.data.eval_results} == names
     assert "gzip -9" in card.text and read_json(tmp_path / "outputs/language_model/stories/summary.json")["baseline"]

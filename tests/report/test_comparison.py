@@ -1,6 +1,7 @@
 """Whether one experiment beats another: the same units, the paired bootstrap, McNemar, the best of a group, what is
 refused."""
 
+import json
 from dataclasses import replace
 
 import numpy
@@ -198,6 +199,20 @@ def test_what_cannot_be_compared(tmp_path, nutshell):
     ):
         code, _, errors = nutshell("compare", tmp_path / first, tmp_path / second)
         assert code == 2 and message in errors, second
+
+
+def test_figures_by_other_rules_are_not_compared(tmp_path, nutshell):
+    """One model measured in two ways would be better than itself."""
+    costs = RANDOM.gamma(20.0, 1.0, 60)
+    for name in ("usual", "other"):
+        language_model_run(tmp_path / "l" / name, 13, costs)
+    file = tmp_path / "l/other/seed-13/metrics.json"
+    result = json.loads(file.read_text(encoding="utf-8"))
+    result["evaluated_on"]["rules"] = "count_ends: false"
+    file.write_text(json.dumps(result), encoding="utf-8")
+    code, _, errors = nutshell("compare", tmp_path / "l/usual", tmp_path / "l/other")
+    assert code == 2 and "on the same data by the same rules" in errors
+    assert comparison.groups(every(tmp_path / "l/usual", tmp_path / "l/other")) == []
 
 
 def test_runs_of_two_definitions_of_a_metric_are_not_compared(tmp_path):

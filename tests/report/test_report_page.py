@@ -141,7 +141,7 @@ def test_notes_are_next_to_the_answer(tmp_path):
 def test_every_interval_is_drawn_with_baseline_and_band(root):
     overview = rendered(root).partition('<h2 id="overview">')[2].partition("</section>")[0]
     drawings = re.findall(r'<td class="strip".*?</td>', overview, re.S)
-    assert len(drawings) == 6 and all(drawing.count("<svg") == 1 for drawing in drawings)
+    assert len(drawings) == 8 and all(drawing.count("<svg") == 1 for drawing in drawings)
     accuracy, label_bits = drawings[:2]
     assert "var(--band)" in accuracy and "var(--mark)" in accuracy and "var(--ink)" in accuracy
     assert "var(--band)" not in label_bits and "var(--mark)" in label_bits

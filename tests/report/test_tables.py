@@ -85,7 +85,7 @@ def test_latex(nutshell, root):
     text = report(nutshell, root, "latex")
     assert text.startswith("\\begin{tabular}{lllllll}\n\\hline\n") and text.endswith("\\hline\n\\end{tabular}\n")
     body = [line for line in text.splitlines() if line.endswith(r" \\")]
-    assert len(body) == 7 and {line.count(" & ") for line in body} == {6}
+    assert len(body) == 9 and {line.count(" & ") for line in body} == {6}
     assert r"finetune/pairs\_large & accuracy & 0.73 $\pm$ 0.01" in text and r"95 \% interval" in text
 
 
@@ -100,7 +100,7 @@ def test_a_format_goes_into_a_file(nutshell, root, tmp_path):
     file = tmp_path / "table.csv"
     code, printed, _ = nutshell("report", root, "--format", "csv", "--output", file)
     assert code == 0 and printed == f"{file}: 5 runs, 5 complete\n"
-    assert len(file.read_text().splitlines()) == 7
+    assert len(file.read_text().splitlines()) == 9
 
 
 def estimate_of(interval, mean: float = 0.5, deviation=None):

@@ -102,7 +102,7 @@ def mcnemar(first_right: numpy.ndarray, second_right: numpy.ndarray, seeds: tupl
 
 def groups(every: Sequence[Series]) -> list[Group]:
     """The groups of two or more experiments that were measured on the same units."""
-    together: dict[tuple[str, str], list[Series]] = {}
+    together: dict[tuple[str, str, str | None], list[Series]] = {}
     for series in every:
         if series.summary and any(_directed(series, name) for name in series.summary.metrics):
             together.setdefault(_measured_on(series), []).append(series)
@@ -136,9 +136,10 @@ def compare(first: Series, second: Series) -> Comparison:
         if not series.complete:
             raise UserError(f"{series.label}: no run of it is complete")
     if _measured_on(first) != _measured_on(second):
-        described = "; ".join(f"{one.label}: {one.summary.evaluated_on.text}, {_data(one)}" for one in pair)
+        described = "; ".join(f"{one.label}: {_described(one)}" for one in pair)
         raise UserError(
-            f"{first.label} and {second.label} were not measured on the same data ({described}): nothing can be paired"
+            f"{first.label} and {second.label} were not measured on the same data by the same rules ({described}): "
+            "nothing can be paired"
         )
     tables = [[run.units for run in series.complete] for series in pair]
     one = tables[0][0]
@@ -209,10 +210,10 @@ def _directed(series: Series, name: str) -> bool:
     return series.summary.metrics[name].higher_is_better is not None
 
 
-def _measured_on(series: Series) -> tuple[str, str]:
+def _measured_on(series: Series) -> tuple[str, str, str | None]:
     on = series.summary.evaluated_on
-    return on.units, on.sha256
+    return on.units, on.sha256, on.rules
 
 
-def _data(series: Series) -> str:
-    return series.summary.data.source
+def _described(series: Series) -> str:
+    return f"{series.summary.evaluated_on.text}, {series.summary.data.source}"

@@ -181,7 +181,9 @@ def pass_of(result, examples: int, tokens: int) -> Pass:
     return Pass(examples=examples, tokens=tokens, seconds=seconds, **rates)
 
 
-def evaluated_on(parts, args: TrainingArguments, units: Units, counted: str, trained: bool = True) -> EvaluatedOn:
+def evaluated_on(
+    parts, args: TrainingArguments, units: Units, counted: str, trained: bool = True, rules: str | None = None
+) -> EvaluatedOn:
     """The part of the data that the figures are of, and whether it also chose the checkpoint.
 
     Args:
@@ -190,6 +192,7 @@ def evaluated_on(parts, args: TrainingArguments, units: Units, counted: str, tra
         units: What the figures follow from.
         counted: What the part's examples are called.
         trained: Whether anything was.
+        rules: By which the figures are taken; None: the usual ones.
     """
     chose = parts.reported_name == "validation" and args.load_best_model_at_end
     if chose:
@@ -204,7 +207,9 @@ def evaluated_on(parts, args: TrainingArguments, units: Units, counted: str, tra
         units=units.kind,
         sha256=parts.reported.digest(),
         chose=chose,
-        text=f"{plural(len(parts.reported), counted)} of the {parts.reported_as} part, {note}",
+        text=f"{plural(len(parts.reported), counted)} of the {parts.reported_as} part, "
+        + "; ".join(filter(None, [note, rules])),
+        rules=rules,
     )
 
 

@@ -59,6 +59,12 @@ class Evaluation(Strict):
     count_ends: bool | None = None  # None: true
     last_window: Literal["short", "full"] | None = None  # None: short
 
+    @property
+    def rules(self) -> str | None:
+        """Those that are not the usual ones. The stride is none of them: it is how well a model is used."""
+        others = {key: value for key, value in self if key != "stride" and value not in (None, "joined", True, "short")}
+        return ", ".join(f"{key}: {str(value).lower()}" for key, value in others.items()) or None
+
 
 class LanguageModelExperiment(Trained):
     """What a file with `task: language_model` may say; num_train_epochs: 0 measures a checkpoint as it is."""
@@ -182,7 +188,7 @@ class LanguageModel(Task):
             units.write(folder)
         counts = adapters.parameters(model)
         return Measurement(
-            evaluated_on=evaluated_on(parts, args, units, "document", trained),
+            evaluated_on=evaluated_on(parts, args, units, "document", trained, experiment.evaluation.rules),
             metrics=units.figures(),
             validation=validation(trainer, METRICS, parts) if trained else None,
             baseline={"bits_per_byte": baselines.compressors(part.documents)}

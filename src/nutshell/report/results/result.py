@@ -36,6 +36,8 @@ class EvaluatedOn(Typed):
         sha256: Of its content: figures of the same content can be compared.
         chose: Whether it also chose the checkpoint.
         text: All of it in one line.
+        rules: By which they are taken, where there are several; None: the usual ones. Only figures by the same rules
+            can be compared.
     """
 
     part: str
@@ -44,6 +46,7 @@ class EvaluatedOn(Typed):
     sha256: str
     chose: bool
     text: str
+    rules: str | None = None
 
 
 class Data(Typed):
@@ -155,11 +158,13 @@ class Table(Typed):
         title: What the variants are.
         columns: The figures' names.
         rows: The name of each variant and its figures; None where one is no number.
+        ends: Which columns, by place, are ends of intervals within one seed, which no mean over seeds has.
     """
 
     title: str
     columns: list[str]
     rows: list[tuple[str, list[float | None]]]
+    ends: list[int] = []
 
     @model_validator(mode="after")
     def _check(self) -> Self:

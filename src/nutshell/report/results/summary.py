@@ -249,11 +249,14 @@ def _tables(every: Sequence[list[Table]]) -> list[Table]:
         cells = [
             zip(*(values for _, values in rows), strict=True) for rows in zip(*(t.rows for t in alike), strict=True)
         ]
-        rows = [
-            (name, [None if None in cell else _mean(cell) for cell in row])
-            for name, row in zip(heads[0][2], cells, strict=True)
-        ]
-        tables.append(Table(title=heads[0][0], columns=heads[0][1], rows=rows))
+        first, ends = alike[0], alike[0].ends if len(alike) > 1 else []
+        kept = [place for place in range(len(first.columns)) if place not in ends]
+        rows = []
+        for name, row in zip(heads[0][2], cells, strict=True):
+            means = [None if None in cell else _mean(cell) for cell in row]
+            rows.append((name, [means[place] for place in kept]))
+        columns = [first.columns[place] for place in kept]
+        tables.append(Table(title=first.title, columns=columns, rows=rows, ends=first.ends if not ends else []))
     return tables
 
 

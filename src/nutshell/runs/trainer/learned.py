@@ -93,9 +93,10 @@ def measure(experiment, args, parts: Parts, units: Units, tables: list[Table]) -
         ends, ahead = headline.interval(own) or (None, None), _ahead(headline, columns, own)
         rows.append((f"{name}, {count} labels", [*(metric.value(own) for metric in units.metrics), *ends, *ahead]))
         answers.append(own)
-    more = [f"{headline.name} from", "to", "ahead by", "from", "to"]
-    names = [*(metric.name for metric in units.metrics), *more]
-    tables.append(Table(title="Baselines from few labels, with 95 % intervals", columns=names, rows=rows))
+    more = [f"{headline.name} 95 % from", "to", "ahead by", "95 % from", "to"]
+    names, count = [*(metric.name for metric in units.metrics), *more], len(units.metrics)
+    ends = [count, count + 1, count + 3, count + 4]
+    tables.append(Table(title="Baselines from few labels", columns=names, rows=rows, ends=ends))
     learned = {f"learned_{name}": numpy.stack([own[name] for own in answers], 1) for name in ("predicted", "nats")}
     return replace(units, columns={**columns, **learned})
 
