@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import tempfile
 from pathlib import Path
 
@@ -16,7 +15,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models; two threads on a b
 import pytest
 
 from nutshell.cli.main import main
-from nutshell.machine import interruption
 from nutshell.models.embedded import minilm
 
 ROOT = Path(__file__).parents[1]
@@ -90,15 +88,6 @@ def one_step(model, examples, folder, batch: int, accumulation: int, data_collat
 
 def pytest_sessionfinish():
     shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
-
-
-@pytest.fixture
-def own_signals():
-    """Puts back what a run sets for its own process."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
-    interruption.training(False)
 
 
 @pytest.fixture(scope="session")

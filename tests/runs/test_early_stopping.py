@@ -29,9 +29,6 @@ MODELLED = TEXT_YAML.replace("max_steps: 2", "max_steps: 18, learning_rate: 1e-2
 MODELLED += "keep_checkpoints: true\n" + LIMITS
 
 
-pytestmark = pytest.mark.usefixtures("own_signals")
-
-
 def trained(seed) -> dict:
     return json.loads((seed / "metrics.json").read_text(encoding="utf-8"))["training"]
 

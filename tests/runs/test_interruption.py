@@ -8,15 +8,13 @@ import signal
 import pytest
 
 from nutshell.cli.main import main
-from nutshell.machine import checkpoints
+from nutshell.machine import checkpoints, interruption
 from nutshell.machine.files import read_lines
 from nutshell.runs.trainer.classifier import ClassifierTrainer
 from nutshell.runs.trainer.exact import ExactTrainer
 from nutshell.runs.trainer.language import LanguageModelTrainer
 from tests.conftest import TEXT_YAML
 from tests.runs.conftest import BEST, EPOCHS, NEVER, SLOW, STEPS, figures, history, weights
-
-pytestmark = pytest.mark.usefixtures("own_signals")
 
 
 def terminate_at(moment: str, monkeypatch, trainer=ClassifierTrainer) -> None:
@@ -106,8 +104,10 @@ def test_a_language_model_resumes_with_its_samples(moment, left, run, write, nut
 
 def test_sigterm_before_training_ends_at_once(write, nutshell, tmp_path, monkeypatch):
     monkeypatch.setattr("nutshell.data.labelled.load", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
     assert nutshell("run", write(STEPS))[0] == 143
     assert not (tmp_path / "outputs" / "finetune" / "pairs" / "seed-13").exists()
+    assert signal.getsignal(signal.SIGTERM) == before and not interruption.requested()  # it was for that run alone
 
 
 def test_sigterm_before_the_first_step(write, nutshell, tmp_path, monkeypatch):

@@ -20,7 +20,6 @@ from transformers.trainer_utils import PredictionOutput
 
 from nutshell.bits.metrics import OF_NUMBERS, of_classes
 from nutshell.experiment.blocks import Loss
-from nutshell.machine import interruption
 from nutshell.machine.errors import UserError
 from nutshell.models.classifiers.wrapper import classifier_class
 from nutshell.runs import runner
@@ -39,12 +38,6 @@ KINDS = {
     "smoothed": ("classes", WEIGHTS, 0.2),
     "numbers": ("numbers", None, 0.0),
 }
-
-
-@pytest.fixture(autouse=True)
-def nobody_ends_it():
-    """A SIGTERM that another test has sent to this process is over."""
-    interruption.listen(main=False)
 
 
 def parts(kind: str):

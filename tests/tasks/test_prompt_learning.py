@@ -137,9 +137,7 @@ def test_two_processes_as_one(kind, run, write, llama, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ADAPTERS)
-def test_a_run_that_was_ended_resumes_bit_for_bit(
-    kind, write, nutshell, run, llama, tmp_path, monkeypatch, own_signals
-):
+def test_a_run_that_was_ended_resumes_bit_for_bit(kind, write, nutshell, run, llama, tmp_path, monkeypatch):
     from nutshell.runs.trainer.adapter import AdapterTrainer
 
     text = text_of(kind).replace("CAUSAL", str(llama)) + "keep_checkpoints: true\n"

@@ -40,16 +40,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     logger.setLevel(logging.INFO if rank == 0 else logging.ERROR)
     try:
         if arguments.command == "run":
-            interruption.listen(rank == 0)
-            _run(_experiments(arguments), arguments)
+            with interruption.listening(rank == 0):
+                _run(_experiments(arguments), arguments)
         elif rank == 0 and arguments.command == "show":
             _show(_experiments(arguments), arguments)
         elif arguments.command in ("predict", "score"):
-            interruption.listen(rank == 0)
-            _answer(arguments)
+            with interruption.listening(rank == 0):
+                _answer(arguments)
         elif rank == 0 and arguments.command == "fetch":
-            interruption.listen(True)
-            _fetch(arguments)
+            with interruption.listening(True):
+                _fetch(arguments)
         elif rank == 0:
             {"report": _report, "compare": _compare, "ask": _ask}[arguments.command](arguments)
     except UserError as error:

@@ -1,6 +1,8 @@
 """SIGTERM, which Slurm sends before the end: what has been trained is saved, then the process ends with 143."""
 
+import contextlib
 import signal
+from collections.abc import Iterator
 
 EXIT_CODE = 128 + signal.SIGTERM
 
@@ -18,18 +20,26 @@ class _Signal:
     only_in_training = False
 
 
-def listen(main: bool) -> None:
-    """From now on a SIGTERM ends the process by `Terminated`: at once, or, while there is training to save, where
-    `requested` is called next.
+@contextlib.contextmanager
+def listening(main: bool) -> Iterator[None]:
+    """Within this a SIGTERM ends the process by `Terminated`: at once, or, while there is training to save, where
+    `requested` is called next. After it, what was there before is there again, and a request is forgotten: it was for
+    this command, and the process may be given another.
 
     Args:
         main: Whether this is the main process. Another one listens only while it trains: before that, it may be
             waiting for a connection that never comes, where Python runs no handler.
     """
-    _Signal.requested = _Signal.training = False
+    before = signal.getsignal(signal.SIGTERM)
     _Signal.only_in_training = not main
     if main:
         signal.signal(signal.SIGTERM, _received)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        _Signal.requested = _Signal.training = _Signal.only_in_training = False
+        shield(False)
 
 
 def _received(*_) -> None:
