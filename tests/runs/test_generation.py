@@ -181,8 +181,6 @@ def test_nothing_divided_by_nothing_is_no_figure(run, causal, nutshell, tmp_path
         "remove_invalid_values: true",
         "renormalize_logits: true",
         "use_cache: false",
-        "min_new_tokens: 8",
-        "stop_strings: [e, a, ' ']",
     ],
 )
 def test_every_key_of_sampling_works_in_any_batch(words, run):
@@ -190,9 +188,28 @@ def test_every_key_of_sampling_works_in_any_batch(words, run):
     batches = [run(text, "greedy=true", f"training.per_device_eval_batch_size={size}") for size in (1, 16)]
     assert texts(batches[0]) == texts(batches[1])
     same = texts(batches[0]) == texts(run(SAMPLED, "greedy=true"))
-    assert same == (
-        words.split(":")[0] in ("remove_invalid_values", "renormalize_logits", "use_cache", "min_new_tokens")
-    )
+    assert same == (words.split(":")[0] in ("remove_invalid_values", "renormalize_logits", "use_cache"))
+
+
+@pytest.mark.parametrize("size", [1, 16])
+def test_no_text_ends_before_min_new_tokens(size, run, causal, tmp_path):
+    words = ["greedy=true", f"model.name={ends(causal, tmp_path / 'ends', 30)}"]
+    words += [f"training.per_device_eval_batch_size={size}"]
+    assert min(row["tokens"] for row in run(SAMPLED, *words)) < 4
+    rows = run(SAMPLED, *words, "generation.min_new_tokens=4")
+    assert {row["tokens"] for row in rows} <= set(range(4, 9)) and 4 in {row["tokens"] for row in rows}
+
+
+@pytest.mark.parametrize("size", [1, 16])
+def test_a_text_ends_with_its_first_stop_string(size, run):
+    words = ["greedy=true", f"training.per_device_eval_batch_size={size}"]
+    whole = [row["continuation"] for row in run(SAMPLED, *words)]
+    signs = sorted({sign for text in whole for sign in text if sign.isalpha() and sign.isascii()})[:2]
+    rows = run(SAMPLED, *words, f"generation.stop_strings={json.dumps(signs)}")
+    first = [min((at for sign in signs if (at := text.find(sign)) >= 0), default=len(text)) for text in whole]
+    assert [row["continuation"] for row in rows] == [text[: at + 1] for text, at in zip(whole, first, strict=True)]
+    assert [row["ended_by"] in signs for row in rows] == [at < len(text) for text, at in zip(whole, first, strict=True)]
+    assert any(row["ended_by"] in signs for row in rows)
 
 
 @pytest.mark.parametrize(
