@@ -7,6 +7,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from nutshell.data.encoding.vocabularies import Vocabulary, strict
 from nutshell.data.parts import Part
 from nutshell.data.text import stretches, windows
+from nutshell.data.text.templates import Prompts, Template
 from nutshell.machine.errors import UserError
 
 TEXTS = ["The cat sat on the mat.\n", "Über den Fluß, 猫 🐈  two  spaces\t.", "a", "", "\nthe\n\nend ", "at" * 5000]
@@ -76,3 +77,34 @@ def test_a_leading_space_that_is_lost_is_refused():
     """As of Mistral's newer tokenizers, which add none before a text that has one."""
     with pytest.raises(UserError, match="the tokenizer does not keep the text"):
         windows.encode([" lead"], vocabulary_of("mistral"))
+
+
+def prompts_of(kind: str, *answers: str) -> Prompts:
+    vocabulary = vocabulary_of(kind)
+    return Prompts(
+        (Template("{text}:", answers),), ("text",), vocabulary.tokenizer, vocabulary.start_of_text, 20, "head"
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_answer_has_the_tokens_that_it_has_after_a_prompt(kind):
+    """By itself " cat" would be two spaces and a word to Llama 2, and "cat" would be " cat"."""
+    prompts = prompts_of(kind, " cat", "cat")
+    tokens = [[prompts.tokenizer.id_to_token(number) for number in ids] for ids in prompts.answers[0]]
+    assert tokens == [[f"{SPACE}cat"], ["c", "at"]]
+    for answer, ids in zip(prompts.templates[0].answers, prompts.answers[0], strict=True):
+        for prompt in ("the mat.", "the end\n"):
+            before, whole = (
+                prompts.tokenizer.encode(text, add_special_tokens=False).ids for text in (prompt, prompt + answer)
+            )
+            assert whole == before + ids
+
+
+def test_an_answer_that_shares_a_token_with_what_is_before_it():
+    """To Gemma two line ends are one token."""
+    prompts = prompts_of("gemma", "\ncat", "at")
+    assert prompts.tokenizer.decode(prompts.answers[0][0]) == "\ncat"
+    prompts = prompts_of("gemma", "\ncat", "at")
+    prompts.tokenizer.add_tokens([AddedToken("a\n", normalized=False)])
+    with pytest.raises(UserError, match=r'prompt.answers: "\\ncat" has to this tokenizer no tokens of its own'):
+        assert prompts.answers

@@ -11,9 +11,11 @@ from tokenizers import Tokenizer
 
 from nutshell.data.encoding.tokens import share
 from nutshell.data.parts import Part, Parts
+from nutshell.data.readers.table import shown
 from nutshell.machine.errors import UserError, plural
 
 SEPARATOR = "\n\n"  # after each shot
+ANCHORS = ("\n", "a")  # what an answer may be tokenised after: some tokenizers put a space before every text
 PROBES = ("N/A", "an", "7", "\n", "(")  # texts that begin in so many ways
 Shot = tuple[tuple[str, ...], int]  # texts and label
 
@@ -96,12 +98,13 @@ class Prompts:
 
     @cached_property
     def answers(self) -> list[list[list[int]]]:
-        """The tokens of each template's answer to each label: an answer is tokenised by itself, after its prompt.
+        """The tokens of each template's answer to each label: those that an answer has after one of ANCHORS,
+        whatever its prompt is.
 
         Raises:
-            UserError: If two labels' are the same tokens.
+            UserError: If two labels' are the same tokens, or one cannot be told from what is before it.
         """
-        every = [[self._ids(answer) for answer in template.answers] for template in self.templates]
+        every = [[self._answer(answer) for answer in template.answers] for template in self.templates]
         for template, answers in zip(self.templates, every, strict=True):
             for place, ids in enumerate(answers):
                 if ids in answers[:place] or not ids:
@@ -211,6 +214,16 @@ class Prompts:
 
     def _whole(self, ids: list[int]) -> numpy.ndarray:
         return numpy.array([*self.before, *ids] or [self.start], numpy.int32)
+
+    def _answer(self, answer: str) -> list[int]:
+        for text in ANCHORS:
+            anchor, whole = self._ids(text), self._ids(text + answer)
+            if whole[: len(anchor)] == anchor:
+                return whole[len(anchor) :]
+        raise UserError(
+            f"prompt.answers: {shown(answer)} has to this tokenizer no tokens of its own, but shares one with the text "
+            "before it; let it begin with a space and a letter"
+        )
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False).ids
