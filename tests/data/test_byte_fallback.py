@@ -1,14 +1,18 @@
 """Tokenizers as SentencePiece makes them, of Llama 2, Mistral and Gemma: spaces as U+2581, bytes where no token is."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy
 import pytest
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from nutshell.data.encoding.vocabularies import Vocabulary, strict
+from nutshell.data.encoding.vocabularies import Vocabulary, of_bytes, start_tokens, strict
 from nutshell.data.parts import Part
 from nutshell.data.text import stretches, windows
 from nutshell.data.text.templates import Prompts, Template
 from nutshell.machine.errors import UserError
+from nutshell.runs.prompts import requests
 
 TEXTS = ["The cat sat on the mat.\n", "Über den Fluß, 猫 🐈  two  spaces\t.", "a", "", "\nthe\n\nend ", "at" * 5000]
 SPACE = "\u2581"
@@ -40,6 +44,8 @@ def vocabulary_of(kind: str) -> Vocabulary:
         setattr(tokenizer, name, part)
     tokenizer.decoder = decoders.Sequence(steps)
     tokenizer.add_special_tokens(["<s>", "</s>"])
+    around = {"single": "<s> $A", "pair": "<s> $A <s> $B", "special_tokens": [("<s>", 1)]}
+    tokenizer.post_processor = processors.TemplateProcessing(**around)
     if kind == "gemma":
         tokenizer.add_tokens([AddedToken("\n\n", normalized=False)])
     return Vocabulary(strict(tokenizer), kind, 2, None, 1)
@@ -108,3 +114,35 @@ def test_an_answer_that_shares_a_token_with_what_is_before_it():
     prompts.tokenizer.add_tokens([AddedToken("a\n", normalized=False)])
     with pytest.raises(UserError, match=r'prompt.answers: "\\ncat" has to this tokenizer no tokens of its own'):
         assert prompts.answers
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_prompt_begins_with_the_tokenizer_s_start_token(kind):
+    """As transformers would tokenise it; what spells one out is text. A chat template writes its own."""
+    prompts, tokenizer = prompts_of(kind, " cat", "at"), vocabulary_of(kind).tokenizer
+    texts = ["the cat:", "<s>:", ":"]
+    config, generation = {"model_type": "llama", "vocab_size": 290, "bos_token_id": 1}, {"max_new_tokens": 1}
+    expected = [tokenizer.encode(text).ids for text in texts]
+    assert all(ids[0] == 1 and 1 not in ids[1:] for ids in expected)
+    rows = prompts.rows([(text.removesuffix(":"),) for text in texts])
+    assert [row.tolist() for (row,) in rows] == expected
+    assert prompts.heads[0][0] == 1
+    assert [request.ids for request in requests(texts, tokenizer, config, generation)] == expected
+    assert requests([""], tokenizer, config, generation)[0].ids == [1]
+    chat = SimpleNamespace(ends=(), encode=lambda messages, name: [7, 8])
+    conversation = [{"role": "user", "content": "the"}]
+    assert requests([conversation], tokenizer, config, generation, chat=chat)[0].ids == [7, 8]
+    soft = replace(prompts, before=(300, 301)).rows([("the cat",)])
+    assert soft[0][0].tolist() == [300, 301, *expected[0]]
+    own = len(expected[-1])
+    with pytest.raises(UserError, match=rf"template 1 has {own} tokens, .* an answer 1: {own + 21}, more than"):
+        prompts.check_length(own + 20)
+    prompts.check_length(own + 21)
+
+
+def test_only_what_is_before_a_text_is_put_before_a_prompt():
+    assert start_tokens(of_bytes().tokenizer) == []
+    tokenizer = vocabulary_of("llama 2").tokenizer
+    around = {"single": "<s> $A </s>", "special_tokens": [("<s>", 1), ("</s>", 2)]}
+    tokenizer.post_processor = processors.TemplateProcessing(**around)
+    assert start_tokens(tokenizer) == [1]

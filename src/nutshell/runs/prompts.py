@@ -105,7 +105,8 @@ def requests(
 
 
 def _encode(text: str, tokenizer, start: int | None, number: int, name: str) -> list[int]:
-    ids = tokenizer.encode(text, add_special_tokens=False).ids or [start]
+    """A text's tokens after those that the tokenizer puts before one, not after it."""
+    ids = [*vocabularies.start_tokens(tokenizer), *tokenizer.encode(text, add_special_tokens=False).ids] or [start]
     if ids == [None]:
         raise UserError(f"{name}: is empty, and the model has no start token to begin a text with")
     return ids

@@ -1,6 +1,7 @@
 """Tokenizers of language models: a checkpoint's own, single bytes, or a byte-level BPE trained on the training part."""
 
 import hashlib
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,6 +177,14 @@ def strict(tokenizer: Tokenizer) -> Tokenizer:
     """The tokenizer, for which a text that spells out <|endoftext|> does not end there."""
     tokenizer.encode_special_tokens = True
     return tokenizer
+
+
+def start_tokens(tokenizer: Tokenizer) -> list[int]:
+    """What a tokenizer puts before a text by its own post-processor: Llama's, Gemma's and Mistral's a start token,
+    GPT-2's and SmolLM2's nothing."""
+    example = tokenizer.encode("a")
+    pairs = zip(example.ids, example.sequence_ids, strict=True)
+    return [number for number, _ in itertools.takewhile(lambda pair: pair[1] is None, pairs)]
 
 
 def for_transformers(vocabulary: Vocabulary, max_tokens: int | None):

@@ -10,6 +10,7 @@ import numpy
 from tokenizers import Tokenizer
 
 from nutshell.data.encoding.tokens import share
+from nutshell.data.encoding.vocabularies import start_tokens
 from nutshell.data.parts import Part, Parts
 from nutshell.data.readers.table import shown
 from nutshell.machine.errors import UserError, plural
@@ -84,7 +85,7 @@ class Prompts:
         max_tokens: Of the texts of an example together; longer ones are cut first.
         truncate: As in the experiment.
         shots: Answered examples before the question, cut alike.
-        before: Ids that each prompt begins with: of a soft prompt's vectors.
+        before: Ids that each prompt begins with, before the tokenizer's start token: of a soft prompt's vectors.
     """
 
     templates: tuple[Template, ...]
@@ -186,7 +187,8 @@ class Prompts:
         for number, (template, examples, answers) in enumerate(
             zip(self.templates, self.examples, self.answers, strict=True), 1
         ):
-            own, shots = len(self._ids(template.fill(empty))), len(self._ids(examples)) if examples else 0
+            own = len(self._starts) + len(self._ids(template.fill(empty)))
+            shots = len(self._ids(examples)) if examples else 0
             answer = max(map(len, answers))
             if (needed := before + own + shots + self.max_tokens + answer) > most:
                 left = self.max_tokens - needed + most
@@ -213,7 +215,11 @@ class Prompts:
         return dict(zip(self.columns, texts, strict=True))
 
     def _whole(self, ids: list[int]) -> numpy.ndarray:
-        return numpy.array([*self.before, *ids] or [self.start], numpy.int32)
+        return numpy.array([*self.before, *self._starts, *ids] or [self.start], numpy.int32)
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return start_tokens(self.tokenizer)
 
     def _answer(self, answer: str) -> list[int]:
         for text in ANCHORS:
