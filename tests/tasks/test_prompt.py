@@ -430,7 +430,7 @@ BAD = {
     "choose one": ("prompt.templates=['{text}']", "prompt.choose: there is one template, and nothing to choose"),
     "median of few": (
         "prompt.calibration=train_median",
-        "prompt.calibration_examples: 100 are more than the 30 training examples that are neither shots nor measured",
+        "prompt.calibration_examples: 100 are more than the 30 training examples that are neither shots nor an adapter's",
     ),
     "examples of nothing": ("prompt.calibration_examples=5", "only prompt.calibration: train_median looks at training"),
     "normalization": ("prompt.length_normalization=words", "prompt.length_normalization: expected 'none', 'tokens' or"),

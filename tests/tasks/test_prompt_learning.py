@@ -295,6 +295,10 @@ NEW = {
         text_of("lora").replace('"{text}: it is"', '"{text}: it is", "{text}"'),
         "prompt.templates: an adapter is trained with one template, and there are 2",
     ),
+    "median of what it learned from": (
+        text_of("lora").replace("prompt:\n", "prompt:\n  calibration: train_median\n  calibration_examples: 225\n"),
+        "prompt.calibration_examples: 225 are more than the 224 training examples that are neither shots nor an adapter's",
+    ),
     "shots": (
         text_of("lora").replace("prompt:\n", "prompt:\n  shots: 2\n"),
         "prompt.shots: an adapter learns from its",

@@ -257,11 +257,15 @@ def _apart(parts: Parts) -> set[tuple[str, ...]]:
 
 
 def _median_texts(experiment: PromptExperiment, prompts: Prompts, parts: Parts, seed: int) -> list[tuple[str, ...]]:
-    """The training texts that `train_median` looks at, none of them a shot or measured; none without it."""
+    """The training texts that `train_median` looks at, none of them a shot, an adapter's or measured; none without
+    it."""
     if experiment.prompt.calibration != "train_median":
         return []
     count = experiment.prompt.calibration_examples or MEDIAN_EXAMPLES
-    return templates.draw_texts(parts.train, _apart(parts) | {texts for texts, _ in prompts.shots}, count, seed)
+    apart = _apart(parts) | {texts for texts, _ in prompts.shots}
+    if adapter := experiment.adapter:
+        apart |= {*few_labels.draws(experiment, parts, seed)["adapter.examples", adapter.examples].texts}
+    return templates.draw_texts(parts.train, apart, count, seed)
 
 
 def _offsets(experiment: PromptExperiment, prompts: Prompts, parts: Parts, seed: int, trainer) -> numpy.ndarray:

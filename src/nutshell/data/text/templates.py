@@ -68,7 +68,7 @@ def draw_texts(train: Part, apart: set[tuple[str, ...]], count: int, seed: int) 
     if len(rest) < count:
         raise UserError(
             f"prompt.calibration_examples: {count} are more than the {len(rest)} training examples that are neither "
-            "shots nor measured"
+            "shots nor an adapter's nor measured"
         )
     return random.Random(seed).sample(rest, count)
 
