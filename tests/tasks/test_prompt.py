@@ -408,6 +408,10 @@ BAD = {
     "a number": ("prompt.templates=[3]", "prompt.templates.0: expected text, not 3"),
     "empty answer": ("prompt.answers={bad: '', good: b}", "prompt.answers.bad: is empty"),
     "equal answers": ("prompt.answers={bad: b, good: b}", "prompt.answers.good: the same as that of bad"),
+    "begins another": (
+        "prompt.answers={bad: ' good enough', good: ' good'}",
+        'prompt.answers: " good" begins " good enough", so it is always the more probable one',
+    ),
     "unknown label": ("prompt.answers={bad: a, good: b, odd: c}", "prompt.answers.odd: no label of this data; it has"),
     "missing label": ("prompt.answers={bad: a}", "prompt.answers: the label good has none"),
     "space after": ("prompt.answers={bad: 'a ', good: b}", "prompt.answers.bad: ends with a space"),
@@ -459,6 +463,12 @@ def test_what_is_refused(file, nutshell, tmp_path, kind):
         code, _, errors = nutshell(command, file, word, *ALSO.get(kind, []))
         assert code == 2 and message in errors, errors
     assert not (tmp_path / HOME).exists()
+
+
+@pytest.mark.parametrize("key", ["length_normalization=tokens", "calibration=contextual"])
+def test_an_answer_that_begins_another_can_lose_when_scores_are_divided_or_calibrated(file, nutshell, key):
+    code, _, errors = nutshell("show", file, "prompt.answers={bad: ' good enough', good: ' good'}", f"prompt.{key}")
+    assert code == 0, errors
 
 
 def test_what_the_data_refuses(file, nutshell, place):

@@ -243,6 +243,8 @@ def _load(experiment: PromptExperiment, seed: int, weights: bool = True) -> tupl
         data.truncate,
         templates.draw_shots(parts, settings.shots, seed),
     )
+    if settings.length_normalization == settings.calibration == "none":
+        prompts.check_answers()
     if (before := few_labels.vectors(experiment)) and (kind := config["model_type"]) in architectures.OWN:
         raise UserError(f"adapter.kind: a {kind} model is fed tokens and no vectors of a soft_prompt; lora adapts it")
     prompts.check_length(architectures.context(config), before)

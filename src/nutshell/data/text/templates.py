@@ -1,5 +1,6 @@
 """Templates: how labelled texts become prompts, and labels their answers. Imports no torch."""
 
+import itertools
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -115,6 +116,22 @@ class Prompts:
                         + (f'the same as "{other}"' if ids else "no token")
                     )
         return every
+
+    def check_answers(self) -> None:
+        """Passes answers of which none begins another: the sum over fewer of the same tokens is never less, so that the
+        longer one would never be predicted.
+
+        Raises:
+            UserError: With both, if one does.
+        """
+        for template, answers in zip(self.templates, self.answers, strict=True):
+            for short, long in itertools.permutations(range(len(answers)), 2):
+                if answers[long][: len(answers[short])] == answers[short]:
+                    first, other = shown(template.answers[short]), shown(template.answers[long])
+                    raise UserError(
+                        f"prompt.answers: {first} begins {other}, so it is always the more probable one; choose "
+                        "others, or state prompt.length_normalization or prompt.calibration"
+                    )
 
     @cached_property
     def examples(self) -> list[str]:
