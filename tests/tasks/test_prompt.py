@@ -447,6 +447,7 @@ BAD = {
     ),
     "reported": ("data.reported_examples=23", "data.reported_examples: 23 of a test part with 22 examples"),
     "band": ("reference={part: test, source: x, accurcy: [0, 1]}", "did you mean 'accuracy'?"),
+    "seeds of nothing": ("seeds=[1, 2]", "seeds: all 2 would give the same figures, since nothing is drawn"),
     "an encoder": ("model.name=minilm", "is a bert checkpoint"),
 }
 ALSO = {

@@ -256,6 +256,19 @@ def test_baselines_by_hand(run):
     assert numpy.array_equal(units.read(others).columns["learned_nats"][:, 0], found.columns["learned_nats"][:, 1])
 
 
+def test_seeds_that_change_the_baselines_alone(run):
+    text = YAML + "baselines: {bag_of_words: [16]}\n"
+    folder = run(text, "seeds=[13, 21]", name="two")
+    every = [units.read(folder.with_name(f"seed-{seed}")).columns for seed in (13, 21)]
+    assert numpy.array_equal(every[0]["nats"], every[1]["nats"])
+    assert not numpy.array_equal(every[0]["learned_nats"], every[1]["learned_nats"])
+    note = "the prompts' own figures do not depend on the seed; what the baselines learn from does"
+    assert read_result(folder).notes == [note]
+    assert read_result(run(text)).notes == []
+    shots = run(text, "seeds=[13, 21]", "prompt.shots=2", "data.max_tokens=8", "prompt.templates=['{text}=']", name="a")
+    assert read_result(shots).notes == []
+
+
 def test_baselines_of_pairs(run):
     text = YAML.replace("sample_reviews", "sample_pairs").replace('"{text}: it is"', '"{sentence1}|{sentence2}"')
     text = text.replace("negative", "not_equivalent").replace("positive", "equivalent")

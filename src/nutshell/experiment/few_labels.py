@@ -46,6 +46,7 @@ class Adapter(Strict):
 def problems(plain: Mapping[str, Any], blocks: Blocks) -> Iterator[Problem]:
     """What is wrong with the well-formed keys of an experiment that may have an adapter."""
     training = blocks["training"]
+    yield from _seed_problems(plain, blocks)
     if plain.get("adapter") is None:
         for key in training.keys() - {UNTRAINED}:
             yield ("training", key), f"training.{key}: nothing is trained without adapter"
@@ -64,6 +65,23 @@ def problems(plain: Mapping[str, Any], blocks: Blocks) -> Iterator[Problem]:
         )
     if prompt.get("shots"):
         yield ("prompt", "shots"), "prompt.shots: an adapter learns from its examples; it is prompted without shots"
+
+
+def _seed_problems(plain: Mapping[str, Any], blocks: Blocks) -> Iterator[Problem]:
+    seeds, prompt = plain.get("seeds"), blocks["prompt"]
+    drawn = prompt.get("shots") or prompt.get("calibration") == "train_median" or plain.get("adapter")
+    if isinstance(seeds, list) and len(seeds) > 1 and not drawn and not any(blocks["baselines"].values()):
+        yield (
+            ("seeds",),
+            f"seeds: all {len(seeds)} would give the same figures, since nothing is drawn: no prompt.shots, adapter, "
+            "baselines or texts of train_median; state one",
+        )
+
+
+def draws_for_prompts(experiment: Experiment) -> bool:
+    """Whether a seed changes what a prompted model answers, and not its baselines alone."""
+    prompt = experiment.prompt
+    return bool(prompt.shots or prompt.calibration == "train_median" or experiment.adapter)
 
 
 def _adapter_problems(adapter: Mapping[str, Any]) -> Iterator[Problem]:

@@ -145,6 +145,8 @@ class Prompt(Task):
                 f"the figures are means over {len(names)} templates"
                 + f"; {metrics[0].name} has a standard deviation of {deviation:.4f} over them" * (deviation is not None)
             )
+        if len(experiment.seeds) > 1 and not few_labels.draws_for_prompts(experiment):
+            notes.append("the prompts' own figures do not depend on the seed; what the baselines learn from does")
         units = learned.measure(experiment, args, parts, units, tables)
         folder = Path(args.output_dir)
         if trainer.is_world_process_zero():
