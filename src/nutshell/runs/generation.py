@@ -166,13 +166,13 @@ def tell(
     request: Request,
     generation: dict[str, Any],
     seed: int,
-    listen: Callable[[str, float], None],
+    listen: Callable[[str, float], None] | None,
 ) -> dict[str, Any]:
     """The row of one continuation, each of whose pieces is told as soon as it is there whole.
 
     Args:
         model, tokenizer, request, generation, seed: As `extend` has them.
-        listen: Is given each piece and its nats.
+        listen: Is given each piece and its nats; None: nobody is told.
     """
     pieces, ends = Pieces(tokenizer, request, listen), {model.config.eos_token_id, *request.ends}
 

@@ -92,6 +92,40 @@ def test_in_python(causal, talker):
     assert [piece for row in rows for piece in row["pieces"]] == pieces
 
 
+@pytest.mark.parametrize(
+    "prompt, more, reason",
+    [
+        (None, {}, "prompt: expected a text or a list of messages, not null"),
+        ([], {}, "prompt: messages: expected a list of at least one {role, content}, not []"),
+        (["hi", "you"], {}, "prompt: messages, entry 1: expected a mapping with role and content, not 'hi'"),
+        ([{"role": "user"}], {}, "prompt: messages, entry 1: content is missing"),
+        ("a\ud800", {}, "prompt 1: is not valid Unicode"),
+        ("Once", {"seed": -1}, "seed: should be greater than or equal to 0, not -1"),
+        ("Once", {"seed": 2**32}, "seed: should be less than 4294967296, not 4294967296"),
+        ("Once", {"samples": 0}, "samples: should be greater than or equal to 1, not 0"),
+        ("Once", {"samples": 3}, "samples: without generation.do_sample the 3 texts would be equal"),
+        ("Once", {"model": None}, "model.name: expected text, not null"),
+        ("Once", {"revision": "main"}, "model.revision: expected a commit of 40 hexadecimal digits"),
+        ("Once", {"generation": []}, "generation: expected a mapping, not []"),
+        ("Once", {"generation": {"foo": 1}}, "unknown key in generation: 'foo' is not known"),
+        ("Once", {"generation": {"max_new_tokens": 0}}, "generation.max_new_tokens: should be greater than or equal"),
+        ("Once", {"generation": {"do_sample": True, "temperature": -1}}, "generation.temperature: should be greater"),
+        ("Once", {"generation": {"temperature": 0.5}}, "do_sample"),
+        ("Once", {"generation": {"min_new_tokens": 61}}, "max_new_tokens: 61 after the 4 tokens"),
+        ("Once", {"generation": {"num_beams": 2}, "listen": print}, "generation.num_beams: a beam's tokens are not"),
+    ],
+)
+def test_bad_input_in_python(prompt, more, reason, causal):
+    with pytest.raises(library.UserError, match=re.escape(reason)):
+        library.ask(prompt, **{"model": str(causal["gpt2"])} | more)
+
+
+def test_beams_in_python(causal):
+    keys = {"num_beams": 2, "max_new_tokens": 4}
+    (row,) = library.ask("Once", str(causal["gpt2"]), generation=keys)
+    assert row["tokens"] == 4 and row["sample"] is None
+
+
 SCRIPTS = "Grüße, 猫が好き 👩‍👩‍👧 שלום مرحبا नमस्ते 🇩🇪 e\u0301"
 
 
@@ -192,6 +226,8 @@ def test_ctrl_c_keeps_what_is_there(tmp_path, causal):
         (["--max-new-tokens", "0"], "argument --max-new-tokens: expected a whole number from 1 on, not 0"),
         (["--temperature", "-1"], "argument --temperature: expected a number from 0 on, not -1"),
         (["--temperature", "nan"], "argument --temperature: expected a number from 0 on, not nan"),
+        (["--temperature", "1e-40"], "--temperature: should be greater than or equal to 0.001, not 1e-40"),
+        (["--seed", "99999999999"], "argument --seed: expected a whole number up to 4294967295 (2^32 - 1), not 9999"),
         (["--seed", "1.5"], "argument --seed: expected a whole number from 0 on, not 1.5"),
         (["--temperature", "0", "--samples", "2"], "--samples: at --temperature 0 the texts would be equal"),
         (["--max-new-tokens", "61"], '--max-new-tokens: 61 after the 4 tokens of prompt 1 ("Once") do not fit'),

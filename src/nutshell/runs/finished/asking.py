@@ -5,7 +5,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from pydantic import ValidationError
+
+from nutshell.data.text import conversations
 from nutshell.data.text.conversations import Prompt
+from nutshell.experiment.blocks import Checkpoint, Experiment, Positive
+from nutshell.experiment.checks import blocks_of, checks
+from nutshell.experiment.problems import explain
+from nutshell.experiment.yaml_text import shown
 from nutshell.machine.errors import UserError, plural
 from nutshell.models.find import read_config
 from nutshell.models.language.architectures import context
@@ -13,8 +20,21 @@ from nutshell.runs import prompts
 
 logger = logging.getLogger("nutshell")
 
-OPTIONS = {"model.name": "--model", "model.revision": "--revision", "generation.max_new_tokens": "--max-new-tokens"}
+OPTIONS = {
+    "model.name": "--model",
+    "model.revision": "--revision",
+    "generation.max_new_tokens": "--max-new-tokens",
+    "generation.temperature": "--temperature",
+}
 MOST_TOKENS = 200  # unless more or less is stated
+
+
+class Question(Experiment):
+    """What a program asks, checked as the same keys of an experiment are."""
+
+    model: Checkpoint
+    samples: Positive
+    generation: dict[str, Any]
 
 
 def ask(
@@ -26,7 +46,7 @@ def ask(
     seed: int = 0,
     generation: dict[str, Any] | None = None,
     begin: Callable[[int | None], None] = lambda sample: None,
-    listen: Callable[[str, float], None] = lambda text, nats: None,
+    listen: Callable[[str, float], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Continues one prompt, its samples one after another, each the text that `task: generate` gives.
 
@@ -43,11 +63,16 @@ def ask(
         A row for each text, as samples.jsonl has it.
 
     Raises:
-        UserError: If the model cannot be loaded, or the prompt does not fit into it.
+        UserError: If a prompt or a key is not what it should be, the model cannot be loaded, the prompt does not fit
+            into it, or somebody listens to beams, of whose tokens none is sure before the last.
     """
-    settings = {"max_new_tokens": 1, **(generation or {})}
+    generation = {} if generation is None else generation
+    _check(prompt, model, revision, samples, seed, generation)
+    if listen and generation.get("num_beams", 1) > 1:
+        raise UserError("generation.num_beams: a beam's tokens are not told as they come; leave out listen, or beams")
+    settings = {"max_new_tokens": max(1, generation.get("min_new_tokens", 0)), **generation}
     checkpoint, requests = prompts.load(model, revision, [prompt], settings, samples)
-    if "max_new_tokens" not in (generation or {}):
+    if "max_new_tokens" not in generation:
         most = context(read_config(checkpoint))
         settings["max_new_tokens"] = MOST_TOKENS if most is None else min(MOST_TOKENS, most - len(requests[0].ids))
     import torch
@@ -67,6 +92,25 @@ def ask(
         with torch.no_grad():
             rows.append(generating.tell(loaded, tokenizer, request, settings, seed, listen))
     return rows
+
+
+def _check(prompt: Any, model: Any, revision: Any, samples: Any, seed: Any, generation: Any) -> None:
+    """Passes what an experiment of task: generate may say, too."""
+    if not isinstance(prompt, str):
+        reason = f"expected a text or a list of messages, not {shown(prompt)}"
+        if reason := conversations.problem(prompt) if isinstance(prompt, list) else reason:
+            raise UserError(f"prompt: {reason}")
+    about = {"name": model} | ({} if revision is None else {"revision": revision})
+    plain = {"task": "ask", "seeds": [seed], "model": about, "samples": samples, "generation": generation}
+    try:
+        Question.model_validate(plain)
+    except ValidationError as error:
+        path, problem = explain(error.errors()[0], Question, plain)
+        raise UserError(problem.replace("seeds.0", "seed") if path[0] == "seeds" else problem) from None
+    for _, problem in checks(plain, blocks_of({"generation": {"max_new_tokens": MOST_TOKENS, **generation}}), {}):
+        raise UserError(problem)
+    if samples > 1 and not generation.get("do_sample"):
+        raise UserError(f"samples: without generation.do_sample the {samples} texts would be equal")
 
 
 def ask_here(
