@@ -118,6 +118,10 @@ CAUSAL_FILES = {
         ["generation.max_length does not belong in an experiment", "state max_new_tokens"],
     ),
     "no new tokens": (PROMPTS_YAML.replace("tokens: 8", "tokens: 0"), ["should be greater than or equal to 1"]),
+    "temperature that makes scores infinite": (
+        PROMPTS_YAML.replace("max_new_tokens: 8", "max_new_tokens: 8, do_sample: true, temperature: 1e-40"),
+        ["generation.temperature: should be greater than or equal to 0.001, not 1e-40"],
+    ),
     "temperature without sampling": (
         PROMPTS_YAML.replace("max_new_tokens: 8", "max_new_tokens: 8, temperature: 0.5"),
         ["generation: `temperature`", "do_sample"],

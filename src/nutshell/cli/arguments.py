@@ -40,6 +40,7 @@ examples:
 nutshell COMMAND --help explains one command.
 """
 MOST_SEEDS = 1000
+MOST = 2**32 - 1  # as seeds have it
 FORMATS = ("csv", "tsv", "jsonl", "json", "parquet", "arrow", "lines")
 
 
@@ -208,16 +209,17 @@ def _add_prompt(command: argparse.ArgumentParser) -> None:
 
 
 def _number(kind: type, least: int) -> Callable[[str], float]:
-    """What reads a number that is not less than `least`."""
+    """What reads a number that is not less than `least`, nor too large for a seed."""
 
     def read(text: str) -> float:
         try:
             number = kind(text)
         except ValueError:
             number = math.nan
-        if not least <= number < 2**32:
+        if not least <= number <= MOST:
             word = "whole number" if kind is int else "number"
-            raise argparse.ArgumentTypeError(f"expected a {word} from {least} on, not {text[:40]}")
+            bounds = f"up to {MOST} (2^32 - 1)" if number > MOST else f"from {least} on"
+            raise argparse.ArgumentTypeError(f"expected a {word} {bounds}, not {text[:40]}")
         return number
 
     return read

@@ -18,7 +18,7 @@ KEYS: dict[str, Any] = {
     "max_new_tokens": Annotated[int, Field(ge=1)],
     "min_new_tokens": Count,
     "do_sample": bool,
-    "temperature": Annotated[float, Field(gt=0)],
+    "temperature": Annotated[float, Field(ge=1e-3)],  # by much less, scores are infinite and none can be drawn
     "top_k": Count,
     "top_p": Share,
     "min_p": Annotated[float, Field(ge=0, le=1)],
