@@ -436,6 +436,10 @@ BAD = {
         "prompt.calibration=train_median",
         "prompt.calibration_examples: 100 are more than the 30 training examples that are neither shots nor an adapter's",
     ),
+    "median of one": (
+        "prompt.calibration_examples=1",
+        "prompt.calibration_examples: should be greater than or equal to 2",
+    ),
     "examples of nothing": ("prompt.calibration_examples=5", "only prompt.calibration: train_median looks at training"),
     "normalization": ("prompt.length_normalization=words", "prompt.length_normalization: expected 'none', 'tokens' or"),
     "a key": ("prompt.shot=1", "did you mean 'shots'?"),
@@ -451,6 +455,7 @@ BAD = {
     "an encoder": ("model.name=minilm", "is a bert checkpoint"),
 }
 ALSO = {
+    "median of one": ["prompt.calibration=train_median"],
     "choose one": ["prompt.choose=validation"],
     "numbers": ["prompt.templates=['{sentence1}{sentence2}']"],
     "three labels": ["prompt.calibration=train_median", "prompt.answers={bad: a, good: b, odd: c}"],

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -295,6 +296,7 @@ NEW = {
         "adapter.examples: 242 examples are 121 of each label, but the training part has 120 that are negative",
     ),
     "too many labels": (YAML + "baselines: {bag_of_words: [800]}\n", "baselines.bag_of_words: 800 examples are 400 of"),
+    "twice": (YAML + "baselines: {bag_of_words: [16, 16]}\n", "baselines.bag_of_words: a number is in it twice"),
     "odd labels": (
         YAML + "baselines: {sentence_embeddings: [9]}\n",
         "baselines.sentence_embeddings: 9 examples cannot",
@@ -342,12 +344,32 @@ def test_what_is_refused(kind, write, nutshell, tmp_path):
     assert not (tmp_path / "outputs").exists()
 
 
-@pytest.mark.parametrize("name", ["scratch", "lstm"])
-def test_vectors_are_no_tokens(name, write, nutshell, causal):
-    text = text_of("soft_prompt").replace("CAUSAL", str(causal[name]))
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("scratch", "soft_prompt", "a scratch model is fed tokens and no vectors of a soft_prompt; lora adapts it\n"),
+        ("lstm", "soft_prompt", "a lstm model is fed tokens and no vectors of a soft_prompt\n"),
+        ("lstm", "lora", "lora adapts attention's queries and values, and a lstm model has none\n"),
+    ],
+)
+def test_what_cannot_be_adapted(name, kind, message, write, nutshell, causal):
+    text = text_of(kind).replace("CAUSAL", str(causal[name]))
     for command in ("show", "run"):
         code, _, errors = nutshell(command, write(text, "prompts/reviews.yaml"))
-        assert code == 2 and f"adapter.kind: a {name} model is fed tokens and no vectors of a soft_prompt" in errors
+        assert code == 2 and f"adapter.kind: {message}" in errors
+
+
+def test_a_soft_prompt_of_a_text_without_a_token(write, nutshell, llama, tmp_path):
+    """As of a tokenizer that leaves out what it has no token for."""
+    own = tmp_path / "own"
+    shutil.copytree(llama, own)
+    tree = json.loads((own / "tokenizer.json").read_text(encoding="utf-8"))
+    tree["normalizer"] = {"type": "Replace", "pattern": {"String": "?"}, "content": ""}
+    (own / "tokenizer.json").write_text(json.dumps(tree), encoding="utf-8")
+    text = text_of("soft_prompt").replace("CAUSAL", str(own)).replace("Good or bad", "'???'")
+    for command in ("show", "run"):
+        code, _, errors = nutshell(command, write(text, "prompts/reviews.yaml"))
+        assert code == 2 and "adapter.text: has no token of the model's tokenizer" in errors
 
 
 def test_texts_without_a_word(write, nutshell, tmp_path):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from nutshell.experiment.blocks import Experiment, Lora, Positive, Strict, Word
 from nutshell.experiment.checks import Blocks, Problem
@@ -19,6 +19,13 @@ class Baselines(Strict):
 
     bag_of_words: list[Few] = Field(default_factory=list)
     sentence_embeddings: list[Few] = Field(default_factory=list)
+
+    @field_validator("bag_of_words", "sentence_embeddings")
+    @classmethod
+    def _check_counts(cls, value: list[int]) -> list[int]:
+        if len(set(value)) < len(value):
+            raise ValueError("a number is in it twice")
+        return value
 
     @property
     def counts(self) -> list[tuple[str, int]]:

@@ -247,9 +247,12 @@ def _load(experiment: PromptExperiment, seed: int, weights: bool = True) -> tupl
     )
     if settings.length_normalization == settings.calibration == "none":
         prompts.check_answers()
-    if (before := few_labels.vectors(experiment)) and (kind := config["model_type"]) in architectures.OWN:
-        raise UserError(f"adapter.kind: a {kind} model is fed tokens and no vectors of a soft_prompt; lora adapts it")
-    prompts.check_length(architectures.context(config), before)
+    if adapter := experiment.adapter:
+        if problem := architectures.adapter_problem(config["model_type"], adapter.kind):
+            raise UserError(f"adapter.kind: {problem}")
+        if adapter.text and not vocabulary.tokenizer.encode(adapter.text, add_special_tokens=False).ids:
+            raise UserError("adapter.text: has no token of the model's tokenizer, as whose vector one could begin")
+    prompts.check_length(architectures.context(config), few_labels.vectors(experiment))
     few_labels.draws(experiment, parts, seed)
     _median_texts(experiment, prompts, parts, seed)
     return checkpoint, config, parts, prompts

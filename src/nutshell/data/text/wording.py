@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from nutshell.data.datasets import DATASETS
 from nutshell.data.readers.examples import label_word
 from nutshell.data.text.templates import Template
-from nutshell.experiment.blocks import Positive, Strict, Word
+from nutshell.experiment.blocks import Strict, Word
 from nutshell.experiment.checks import Problem
 from nutshell.machine.errors import UserError
 
@@ -37,7 +37,7 @@ class Prompting(Strict):
     length_normalization: Literal["none", "tokens", "bytes"] = "none"
     shots: Annotated[int, Field(ge=0)] = 0
     calibration: Literal["none", "contextual", "train_median"] = "none"
-    calibration_examples: Positive | None = None  # training texts of train_median; None: 100
+    calibration_examples: Annotated[int, Field(ge=2)] | None = None  # training texts of train_median; None: 100
     choose: Literal["validation"] | None = None  # which part chooses one template; None: all are reported
 
     _words = field_validator("answers", mode="before")(by_label)

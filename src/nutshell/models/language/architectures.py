@@ -214,6 +214,17 @@ def problem(config: Mapping[str, Any]) -> str | None:
     return None
 
 
+def adapter_problem(architecture: str, kind: str) -> str | None:
+    """Why an architecture can have no adapter of a kind, lora or soft_prompt; None if it can."""
+    queries = ARCHITECTURES[architecture].adapted
+    if kind == "soft_prompt" and architecture in OWN:
+        instead = "; lora adapts it" * bool(queries)
+        return f"a {architecture} model is fed tokens and no vectors of a soft_prompt{instead}"
+    if kind == "lora" and not queries:
+        return f"lora adapts attention's queries and values, and a {architecture} model has none"
+    return None
+
+
 def context(config: Mapping[str, Any]) -> int | None:
     """The most tokens that a language model's config.json says it can be fed; None if there is no limit. A sliding
     window is none: what is before it still counts, through the layers."""
