@@ -426,6 +426,10 @@ BAD = {
         "model; state data.max_tokens 53",
     ),
     "too many shots": ("prompt.shots=4", "more than the 64 positions of the model; choose fewer prompt.shots"),
+    "too long a template": (
+        f"prompt.templates=['{{text}} {'long' * 15}']",
+        "more than the 64 positions of the model; choose a shorter template",
+    ),
     "more shots than examples": (
         "prompt.shots=40",
         "prompt.shots: 40 examples are 20 of each label, but the training part has 15 that are bad and in no other part",

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -13,7 +14,9 @@ from nutshell.bits import units
 from nutshell.data import labelled
 from nutshell.data.datasets import LabelledData
 from nutshell.data.text.templates import Template
+from nutshell.experiment.few_labels import Adapter
 from nutshell.machine import checkpoints
+from nutshell.machine.errors import UserError
 from nutshell.report.results.result import read_result
 from tests.machine.test_launch import LAUNCH, finish
 from tests.models.language import tiny
@@ -304,7 +307,12 @@ NEW = {
     "baseline": (YAML + "baselines: {bag_of_word: [8]}\n", "did you mean 'bag_of_words'?"),
     "soft prompt": (
         text_of("soft_prompt").replace("tokens: 5", "tokens: 40"),
-        "its 0 shots 0, the soft prompt before it 40, a text up to 16",
+        "its 0 shots 0, the soft prompt before it 40, a text up to 16 and an answer 5: 68, more than the 64 positions of "
+        "the model; state data.max_tokens 12, or fewer adapter.tokens",
+    ),
+    "long soft prompt": (
+        text_of("soft_prompt").replace("tokens: 5", "tokens: 50"),
+        "78, more than the 64 positions of the model; choose fewer adapter.tokens",
     ),
     "two templates": (
         text_of("lora").replace('"{text}: it is"', '"{text}: it is", "{text}"'),
@@ -357,6 +365,16 @@ def test_what_cannot_be_adapted(name, kind, message, write, nutshell, causal):
     for command in ("show", "run"):
         code, _, errors = nutshell(command, write(text, "prompts/reviews.yaml"))
         assert code == 2 and f"adapter.kind: {message}" in errors
+
+
+def test_low_rank_adapters_are_called_as_the_experiment_calls_them(llama, tmp_path, monkeypatch):
+    from nutshell.runs.trainer.adapter import prepare
+
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    experiment = SimpleNamespace(adapter=Adapter(kind="lora", examples=16, rank=2, alpha=4.0))
+    args, session = SimpleNamespace(output_dir=str(tmp_path), seed=13), SimpleNamespace(finished=None)
+    with pytest.raises(UserError, match=r"^adapter: is merged on one device, and FSDP divides the model"):
+        prepare(experiment, args, session, llama, prompts(llama), None, None)
 
 
 def test_a_soft_prompt_of_a_text_without_a_token(write, nutshell, llama, tmp_path):

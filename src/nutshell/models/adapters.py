@@ -24,6 +24,7 @@ def add(
     task_type: str,
     trained: Path | None,
     whole: Sequence[str] = (),
+    key: str = "model.lora",
 ):
     """The model with adapters: each target's weight W becomes W + (alpha / rank) B A, with B = 0 at first.
 
@@ -31,11 +32,12 @@ def add(
 
     Args:
         model: A classifier or a language model.
-        lora: A `model.lora` block: rank, alpha, dropout and targets.
+        lora: A block of low-rank adapters: rank, alpha, dropout and targets.
         targets: The ends of the names of the layers that are adapted if the block states none.
         task_type: CLASSIFIER or CAUSAL.
         trained: A checkpoint of this very experiment, whose adapters are read, or None.
         whole: Names of modules.
+        key: What the experiment calls the block, for messages.
 
     Returns:
         A peft.PeftModel.
@@ -48,14 +50,14 @@ def add(
     from peft import LoraConfig, get_peft_model
 
     if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
-        raise UserError("model.lora: is merged on one device, and FSDP divides the model: use accelerate_config.yaml")
+        raise UserError(f"{key}: is merged on one device, and FSDP divides the model: use accelerate_config.yaml")
     targets, layers = list(lora.targets or targets), _layers(model)
     if not targets:
         raise UserError(
-            f"model.lora: adapts attention's queries and values by default, and a {model.config.model_type} has none; "
-            "state model.lora.targets"
+            f"{key}: adapts attention's queries and values by default, and a {model.config.model_type} has none; "
+            f"state {key}.targets"
         )
-    _check(targets, layers)
+    _check(targets, layers, key)
     settings = LoraConfig(
         task_type=task_type,
         r=lora.rank,
@@ -124,9 +126,9 @@ def _layers(model: PreTrainedModel) -> dict[str, nn.Module]:
     }
 
 
-def _check(targets: Sequence[str], layers: dict[str, nn.Module]) -> None:
+def _check(targets: Sequence[str], layers: dict[str, nn.Module], key: str) -> None:
     """Passes ends of the names of linear layers: peft passes over those that match none."""
     for target in targets:
         if not any(f".{name}".endswith(f".{target}") for name in layers):
             known = ", ".join(sorted({name.split(".")[-1] for name in layers}))
-            raise UserError(f"model.lora.targets: {target} is no linear layer of this model, which has {known}")
+            raise UserError(f"{key}.targets: {target} is no linear layer of this model, which has {known}")

@@ -210,9 +210,10 @@ class Prompts:
             if (needed := before + own + shots + self.max_tokens + answer) > most:
                 left = self.max_tokens - needed + most
                 soft = f", the soft prompt before it {before:,}" * bool(before)
-                instead = f"state data.max_tokens {left}" if left >= 8 else "choose fewer prompt.shots"
-                if left >= 8 and self.shots:
-                    instead += ", or fewer prompt.shots (these are cut alike)"
+                few = "fewer prompt.shots" * bool(self.shots) or "fewer adapter.tokens" * bool(before)
+                instead = f"state data.max_tokens {left}" if left >= 8 else f"choose {few or 'a shorter template'}"
+                if left >= 8 and few:
+                    instead += f", or {few}" + " (these are cut alike)" * bool(self.shots)
                 raise UserError(
                     f"prompt.templates: template {number} has {own} tokens, its {plural(len(self.shots), 'shot')} "
                     f"{shots:,}{soft}, a text up to {self.max_tokens:,} and an answer {answer}: {needed:,}, more than "

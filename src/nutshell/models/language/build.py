@@ -47,14 +47,15 @@ def load(checkpoint: Path) -> CausalModel:
     return model
 
 
-def adapted(checkpoint: Path, lora, trained: Path | None, seed: int):
+def adapted(checkpoint: Path, lora, trained: Path | None, seed: int, key: str = "model.lora"):
     """The language model of a checkpoint with low-rank adapters, drawn from the seed; a peft.PeftModel.
 
     Args:
         checkpoint: A folder that `find` has passed.
-        lora: A `model.lora` block.
+        lora: A block of low-rank adapters.
         trained: A checkpoint of this very experiment, whose adapters are read, or None.
         seed: The run's.
+        key: What the experiment calls the block, for messages.
 
     Raises:
         UserError: If it cannot be loaded, or a target is no linear layer of it.
@@ -62,7 +63,7 @@ def adapted(checkpoint: Path, lora, trained: Path | None, seed: int):
     model = load(checkpoint)
     targets = ARCHITECTURES[model.config.model_type].adapted
     set_seed(seed)
-    return adapters.add(model, lora, targets, adapters.CAUSAL, trained)
+    return adapters.add(model, lora, targets, adapters.CAUSAL, trained, key=key)
 
 
 def create(config: dict[str, Any], vocab: int, end_of_text: int, seed: int) -> PreTrainedModel:

@@ -89,7 +89,7 @@ def prepare(experiment, args, session, checkpoint: Path, prompts: Prompts, parts
         model = build.load(checkpoint)
         return model, prompts, {"parameters": Parameters(all=model.num_parameters(), trained=0), "training": None}
     if adapter.kind == "lora":
-        model = build.adapted(checkpoint, adapter.lora, session.finished, args.seed)
+        model = build.adapted(checkpoint, adapter.lora, session.finished, args.seed, key="adapter")
     else:
         model = soft_prompt.add(build.load(checkpoint), adapter, checkpoint, session.finished)
     examples = rows(prompts, draws(experiment, parts, args.seed)["adapter.examples", adapter.examples])
