@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from nutshell.machine.errors import UserError
 from nutshell.machine.files import read_lines
 from nutshell.report import tables
 from nutshell.report.comparison import Comparison
@@ -123,7 +124,7 @@ class Stream:
         """Begins a text."""
         self.begun = True
         if sample:
-            print(flush=True)
+            self._put("\n", "")
         if self.several:
             self._put(f"sample {sample + 1}:\n", "dim")
         if self.console.is_terminal and not self.answers:
@@ -135,20 +136,31 @@ class Stream:
 
     def end(self) -> None:
         """Ends the last text; on a terminal, says what the shades are."""
-        print(flush=True)
+        self._put("\n", "")
         if self.console.is_terminal:
             self._put("nats: ", "dim")
             for level, (low, high) in enumerate(pairwise((0, *SURPRISES_NATS, None))):
                 self._put(f" {low} to {high} " if high else f" {low} and more ", SHADES[level])
-            print(flush=True)
+            self._put("\n", "")
 
     def _put(self, text: str, style: str) -> None:
         from rich.text import Text
 
-        if self.console.is_terminal:
-            self.console.print(Text(visible(text), style), end="")
-        else:
-            print(text, end="", flush=True)
+        try:
+            if self.console.is_terminal:
+                self.console.print(Text(visible(text), style), end="")
+            else:
+                print(text, end="", flush=True)
+        except BrokenPipeError:  # nobody reads on: no mistake
+            raise
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again as it ends
+            raise UserError(f"standard output: cannot be written: {error.strerror}") from None
+        except UnicodeEncodeError as error:
+            sign = ord(error.object[error.start])
+            raise UserError(
+                f"standard output: its encoding, {error.encoding}, has no U+{sign:04X}; set PYTHONIOENCODING=utf-8"
+            ) from None
 
 
 def print_experiment(experiment, output: Path, plan: Sequence[str]) -> None:

@@ -194,6 +194,23 @@ def test_a_terminal_gets_shades_and_a_pipe_none(causal):
     assert process.wait() == 0 and "\x1b[1mOnce" in shown and "48;5;" in shown and "7 and more" in shown
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux alone has a file that is always full")
+@pytest.mark.parametrize(
+    "sink, encoding, reason",
+    [
+        ("/dev/full", "utf-8", "standard output: cannot be written: No space left on device"),
+        ("/dev/null", "ascii", "standard output: its encoding, ascii, has no U+FFFD; set PYTHONIOENCODING=utf-8"),
+    ],
+)
+def test_output_that_takes_no_text(sink, encoding, reason, causal):
+    words = ("Once", "--model", causal["gpt2"], *WORDS, "--seed", 1)
+    with open(sink, "w") as file:
+        process = subprocess.run(
+            command(*words), env=environment() | {"PYTHONIOENCODING": encoding}, stdout=file, stderr=subprocess.PIPE
+        )
+    assert process.returncode == 2 and process.stderr.decode().splitlines() == [f"nutshell: {reason}"]
+
+
 def test_what_would_move_a_terminal_s_cursor_is_named(capsys, monkeypatch):
     monkeypatch.setattr("rich.console.Console.is_terminal", True)
     printed = Stream("a", answers=False, several=False)
