@@ -6,8 +6,10 @@ import shutil
 import pytest
 import torch
 
+from nutshell.machine.errors import UserError
 from nutshell.models.classifiers import wrapper
 from nutshell.models.embedded import minilm
+from nutshell.models.find import find
 from tests.models.classifiers.tiny import block
 
 
@@ -175,3 +177,19 @@ def test_a_cased_tokenizer_that_lower_cases(tiny, write, nutshell, tmp_path):
 def test_lora_and_trainable(write, nutshell):
     code, _, err = nutshell("show", write(), "model.trainable=head", "model.lora.rank=8", "model.lora.alpha=16")
     assert code == 2 and "model.trainable: model.lora settles which parameters are trained" in err
+
+
+def test_a_run_that_keeps_no_weights_names_the_model_that_it_points_to(tmp_path):
+    (tmp_path / "seed-1" / "model").mkdir(parents=True)
+    for name in ("experiment.yaml", "metrics.json"):
+        (tmp_path / "seed-1" / name).write_text("{}")
+    content = {"model": {"name": "smollm2", "revision": None}}
+    (tmp_path / "seed-1" / "model" / "any.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"seed-1 keeps no weights; it was of smollm2, which any.json points to: name"):
+        find(str(tmp_path), None, ["gpt2"])
+
+
+@pytest.mark.parametrize("name", ["smollm2", "minilm"])
+def test_an_embedded_model_has_no_revision(name):
+    with pytest.raises(UserError, match=f"model.revision: {name} is embedded and has no revision"):
+        find(name, "a" * 40, ["bert", "llama"])

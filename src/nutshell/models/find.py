@@ -39,6 +39,8 @@ def find(name: str, revision: str | None, architectures: Sequence[str], weights:
             not what its digest promises.
     """
     embedded = " or ".join(served(architectures))
+    if revision and name in EMBEDDED:
+        raise UserError(f"model.revision: {name} is embedded and has no revision: leave it out")
     if revision:
         instead = "without a network, name a local folder in model.name"
         instead += f", or take the embedded {embedded}" * bool(embedded)
@@ -105,7 +107,20 @@ def local(name: str, embedded: str) -> Path:
         raise UserError(
             f"model.name: {runs[0]} is a run that is not complete; the command it was begun with resumes it"
         )
-    return runs[0] / "model" if runs else folder
+    checkpoint = runs[0] / "model" if runs else folder
+    if runs and not (checkpoint / "config.json").exists():
+        raise UserError(f"model.name: {runs[0]} keeps no weights{_pointer(checkpoint)}")
+    return checkpoint
+
+
+def _pointer(folder: Path) -> str:
+    """Which model a run's own folder names instead of holding one: any of its JSON files may have `model: {name}`."""
+    for file in sorted(folder.glob("*.json")):
+        content = _json(file)
+        if isinstance(model := content.get("model"), dict) and model.get("name"):
+            revision = f" at revision {model['revision']}" if model.get("revision") else ""
+            return f"; it was of {model['name']}{revision}, which {file.name} points to: name that"
+    return ""
 
 
 def read_config(folder: Path) -> dict[str, Any]:

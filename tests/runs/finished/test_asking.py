@@ -251,6 +251,7 @@ def test_ctrl_c_keeps_what_is_there(tmp_path, causal):
         (["--chat"], "has no chat template (chat_template.jinja)"),
         (["--model", "nowhere"], "--model: nowhere is no folder here"),
         (["--model", "minilm"], "this task runs"),
+        (["--model", "smollm2", "--revision", "a" * 40], "--revision: smollm2 is embedded and has no revision"),
         (["again"], "unrecognized arguments: again"),
     ],
 )
