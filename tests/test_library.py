@@ -114,5 +114,8 @@ def test_load_what_is_none(write, tmp_path):
     with pytest.raises(library.UserError, match="holds no run"):
         library.load(tmp_path)
     outcome = library.run(write(PROMPTS_YAML), output=tmp_path)
+    loaded = library.load(outcome.folder)
     with pytest.raises(library.UserError, match="task: generate saves no model"):
-        _ = library.load(outcome.folder).model
+        _ = loaded.model
+    with pytest.raises(library.UserError, match="task: generate gives texts no probability"):  # before it loads one
+        loaded.answer_file("score", "nowhere.txt", None, (), None)

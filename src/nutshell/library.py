@@ -199,14 +199,20 @@ class Model:
         Raises:
             UserError: If the task has no such verb, or for what is wrong with the file; nothing is written then.
         """
+        self._check(verb)
+        answers.check_output(output)
         from transformers.utils import logging
 
         logging.set_verbosity_error()
         logging.disable_progress_bar()  # that of loading; the pass's own stays
-        answers.check_output(output)
         table = texts.read(file, form)
         with self._application(getattr(self._task, verb)) as application:
             answers.write(application, table, texts.columns_of(table, application, columns), output)
+
+    def _check(self, verb: str) -> None:
+        """Passes what the task can do: one that cannot is Task's own method, which refuses before models are loaded."""
+        if getattr(type(self._task), verb) is getattr(Task, verb):
+            getattr(self._task, verb)(self.experiment, [], [], None)
 
     def _answer(self, verb: Callable[..., Application], new: Sequence[Any]) -> dict[str, list]:
         with self._application(verb) as application:
