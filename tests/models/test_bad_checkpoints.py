@@ -10,6 +10,7 @@ from nutshell.machine.errors import UserError
 from nutshell.models.classifiers import wrapper
 from nutshell.models.embedded import minilm
 from nutshell.models.find import find
+from tests.conftest import PAIRS_YAML, TEXT_YAML
 from tests.models.classifiers.tiny import block
 
 
@@ -193,3 +194,12 @@ def test_a_run_that_keeps_no_weights_names_the_model_that_it_points_to(tmp_path)
 def test_an_embedded_model_has_no_revision(name):
     with pytest.raises(UserError, match=f"model.revision: {name} is embedded and has no revision"):
         find(name, "a" * 40, ["bert", "llama"])
+
+
+@pytest.mark.parametrize(
+    "text", [PAIRS_YAML.replace("TINY", "TINY, LORA"), TEXT_YAML.replace("CAUSAL", "CAUSAL, LORA")]
+)
+def test_show_refuses_a_target_of_lora_that_is_no_layer(text, write, nutshell):
+    text = text.replace("LORA", "lora: {rank: 2, alpha: 4, targets: [nope]}")
+    code, _, err = nutshell("show", write(text))
+    assert code == 2 and "model.lora.targets: nope is no linear layer of this model, which has " in err

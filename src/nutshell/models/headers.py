@@ -77,6 +77,20 @@ def check_layers(folder: Path, layers: Mapping[int, str], expected: int) -> None
         raise UserError(f"{folder}: lacks weights, all of layer {missing[0]} among them")
 
 
+def check_targets(folder: Path, lora) -> None:
+    """Passes the targets of a `model.lora` block, or none, that are the ends of the names of a checkpoint's matrices,
+    as far as its headers tell.
+
+    Raises:
+        UserError: If one is the end of no name.
+    """
+    names = [f".{name}".removesuffix(".weight") for name, shape in shapes(folder).items() if len(shape) == 2]
+    for target in (lora and lora.targets) or ():
+        if names and not any(name.endswith(f".{target}") for name in names):
+            known = ", ".join(sorted({name.split(".")[-1] for name in names if re.search(r"\.\d+\.", name)}))
+            raise UserError(f"model.lora.targets: {target} is no linear layer of this model, which has {known}")
+
+
 def check_language_model(folder: Path, config: Mapping[str, Any]) -> None:
     """Passes a language model's checkpoint whose config asks for nothing that would make figures wrong, and whose
     weights are those of its config.

@@ -14,7 +14,7 @@ from nutshell.data.text import documents, windows
 from nutshell.machine import progress
 from nutshell.machine.errors import UserError
 from nutshell.models.find import find, read_config
-from nutshell.models.headers import check_language_model
+from nutshell.models.headers import check_language_model, check_targets
 from nutshell.models.language.architectures import CAUSAL, context
 
 
@@ -62,6 +62,7 @@ def find_model(model, data: TextData, weights: bool = True) -> tuple[Path | None
         return None, config, vocabularies.of_bytes() if model.tokenizer == "bytes" else None
     vocabulary = vocabularies.of_checkpoint(checkpoint, config)
     check_language_model(checkpoint, config)
+    check_targets(checkpoint, model.lora)
     return checkpoint, config, vocabulary
 
 

@@ -110,6 +110,7 @@ def check(folder: Path, model, max_tokens: int) -> None:
         if int(model.trainable.removeprefix("last_")) > layers:
             raise UserError(f"model.trainable: {model.trainable}, but the model has {layers} layers")
     _check_weights(folder, config, headers.shapes(folder))
+    headers.check_targets(folder, model.lora)
 
 
 def check_head(folder: Path, labels: Sequence[str], new_head: bool) -> None:
