@@ -17,7 +17,7 @@ from nutshell.data.encoding import vocabularies
 from nutshell.data.parts import Parts
 from nutshell.data.text import templates, wording
 from nutshell.data.text.templates import Prompts, Template
-from nutshell.data.text.wording import Prompting, Wording
+from nutshell.data.text.wording import Prompting
 from nutshell.experiment.blocks import Checkpoint, Experiment, Positive, Reference, Strict
 from nutshell.experiment.checks import Blocks, Problem
 from nutshell.machine import progress
@@ -202,8 +202,17 @@ def _metrics(names: Sequence[str] | None, splits: Sequence[str], labels: int) ->
 
 
 def _measured(experiment: PromptExperiment, parts: Parts) -> tuple[Metric, ...]:
+    """The metrics of a run, whose labels are known.
+
+    Raises:
+        UserError: If the experiment has a band of one that is none of them: F1 is of two classes.
+    """
     dataset = experiment.data.known
-    return _metrics(dataset.metrics, dataset.layout.splits, len(parts.labels))
+    metrics = _metrics(dataset.metrics, dataset.layout.splits, len(parts.labels))
+    bands = {name for name, band in (experiment.reference or {}) if band and name not in ("part", "source")}
+    if wrong := sorted(bands - {metric.name for metric in metrics}):
+        raise UserError(f"{wrong[0]} is no metric of {len(parts.labels)} labels, which are {', '.join(parts.labels)}")
+    return metrics
 
 
 def _load(experiment: PromptExperiment, seed: int, weights: bool = True) -> tuple[Path, dict[str, Any], Parts, Prompts]:
@@ -226,13 +235,10 @@ def _load(experiment: PromptExperiment, seed: int, weights: bool = True) -> tupl
         )
     if problem := wording.median_problem(settings.calibration, parts.labels):
         raise UserError(problem)
-    known = experiment.data.known.metrics or [metric.name for metric in _measured(experiment, parts)]
-    bands = {name for name, band in (experiment.reference or {}) if band and name not in ("part", "source")}
-    if wrong := sorted(bands - {*known, "auc"}):
-        raise UserError(f"{wrong[0]} is no metric of {len(parts.labels)} labels, which are {', '.join(parts.labels)}")
+    _measured(experiment, parts)
     shots = templates.draw_shots(parts.train, _apart(parts), parts.labels, settings.shots, seed)
     prompts = Prompts(
-        tuple(_template(entry, settings, parts.labels) for entry in settings.templates),
+        settings.wordings(parts.labels),
         data.known.layout.texts,
         vocabulary.tokenizer,
         vocabulary.end_of_text,
@@ -245,18 +251,6 @@ def _load(experiment: PromptExperiment, seed: int, weights: bool = True) -> tupl
     return checkpoint, config, parts, prompts
 
 
-def _template(entry: str | Wording, settings: Prompting, labels: Sequence[str]) -> Template:
-    """A template with its answers in the order of the labels.
-
-    Raises:
-        UserError: If these are not the labels that were read.
-    """
-    text, answers = (entry, settings.answers) if isinstance(entry, str) else (entry.template, entry.answers)
-    if problem := wording.answers_problem(answers, labels):
-        raise UserError(f"prompt.answers{problem[1]}")
-    return Template(text, tuple(answers[label] for label in labels))
-
-
 def _apart(parts: Parts) -> set[tuple[str, ...]]:
     """The texts that are measured, or choose."""
     return {text for name, part in parts.by_name().items() if name != "train" for text in part.texts}
@@ -267,14 +261,7 @@ def _median_texts(experiment: PromptExperiment, prompts: Prompts, parts: Parts, 
     if experiment.prompt.calibration != "train_median":
         return []
     count = experiment.prompt.calibration_examples or MEDIAN_EXAMPLES
-    apart = _apart(parts) | {texts for texts, _ in prompts.shots}
-    rest = [text for text in parts.train.texts if text not in apart]
-    if len(rest) < count:
-        raise UserError(
-            f"prompt.calibration_examples: {count} are more than the {len(rest)} training examples that are neither "
-            "shots nor measured"
-        )
-    return [rest[row] for row in numpy.random.default_rng(seed).choice(len(rest), count, replace=False)]
+    return templates.draw_texts(parts.train, _apart(parts) | {texts for texts, _ in prompts.shots}, count, seed)
 
 
 def _offsets(experiment: PromptExperiment, prompts: Prompts, parts: Parts, seed: int, trainer) -> numpy.ndarray:

@@ -71,6 +71,21 @@ def draw_shots(train: Part, apart: set[tuple[str, ...]], labels: Sequence[str], 
     return shots
 
 
+def draw_texts(train: Part, apart: set[tuple[str, ...]], count: int, seed: int) -> list[tuple[str, ...]]:
+    """The texts of so many training examples, whose labels are not looked at; none of those that are to stay apart.
+
+    Raises:
+        UserError: If there are not so many.
+    """
+    rest = [text for text in train.texts if text not in apart]
+    if len(rest) < count:
+        raise UserError(
+            f"prompt.calibration_examples: {count} are more than the {len(rest)} training examples that are neither "
+            "shots nor measured"
+        )
+    return random.Random(seed).sample(rest, count)
+
+
 @dataclass(frozen=True)
 class Prompts:
     """Everything that makes prompts of texts.

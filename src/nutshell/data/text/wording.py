@@ -8,8 +8,10 @@ from pydantic import Field, field_validator
 
 from nutshell.data.datasets import DATASETS
 from nutshell.data.readers.examples import label_word
+from nutshell.data.text.templates import Template
 from nutshell.experiment.blocks import Positive, Strict, Word
 from nutshell.experiment.checks import Problem
+from nutshell.machine.errors import UserError
 
 Answers = dict[str, str]  # by label
 
@@ -39,6 +41,21 @@ class Prompting(Strict):
     choose: Literal["validation"] | None = None  # which part chooses one template; None: all are reported
 
     _words = field_validator("answers", mode="before")(by_label)
+
+    def wordings(self, labels: Sequence[str]) -> tuple[Template, ...]:
+        """The templates, each with its answers in the order of the labels.
+
+        Raises:
+            UserError: If the answers are not to these labels, which only the data may tell.
+        """
+        every = []
+        for place, entry in enumerate(self.templates):
+            own = isinstance(entry, Wording)
+            text, answers = (entry.template, entry.answers) if own else (entry, self.answers)
+            if problem := answers_problem(answers, labels):
+                raise UserError(f"prompt{f'.templates.{place}' * own}.answers{problem[1]}")
+            every.append(Template(text, tuple(answers[label] for label in labels)))
+        return tuple(every)
 
 
 def known(data: Mapping[str, Any]) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
