@@ -1,12 +1,11 @@
-"""`task: prompt`: a language model classifies by how probable it finds each label's answer to a prompt; nothing is
-trained."""
+"""`task: prompt`: a language model classifies by how probable it finds each label's answer to a prompt, as it is or
+with an adapter that has learned from few."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy
-from pydantic import BaseModel
 
 from nutshell.bits import baselines, calibration
 from nutshell.bits.metrics import AUC, OF_ANY, Metric, named, of_classes
@@ -18,7 +17,8 @@ from nutshell.data.parts import Parts
 from nutshell.data.text import templates, wording
 from nutshell.data.text.templates import Prompts, Template
 from nutshell.data.text.wording import Prompting
-from nutshell.experiment.blocks import Checkpoint, Experiment, Positive, Reference, Strict
+from nutshell.experiment import few_labels
+from nutshell.experiment.blocks import Checkpoint, Reference, Trained
 from nutshell.experiment.checks import Blocks, Problem
 from nutshell.machine import progress
 from nutshell.machine.errors import UserError, plural
@@ -26,7 +26,7 @@ from nutshell.machine.files import write_lines
 from nutshell.models import headers
 from nutshell.models.find import files, find, read_config
 from nutshell.models.language import architectures
-from nutshell.report.results.result import Matrix, Measurement, Parameters, Table
+from nutshell.report.results.result import Matrix, Measurement, Table
 from nutshell.report.results.worst import worst
 from nutshell.runs import plan as plans
 from nutshell.runs.finished import prompting
@@ -39,24 +39,15 @@ SAMPLE = 300  # examples whose tokens are counted for the plan
 SPLITS = sorted({split for dataset in DATASETS.values() for split in dataset.layout.splits})
 
 
-class Predicting(Strict):
-    """`training:` of prompt, which trains nothing."""
-
-    per_device_eval_batch_size: Positive = 8  # examples in one batch
-
-
-class PromptExperiment(Experiment):
+class PromptExperiment(Trained):
     """What a file with `task: prompt` may say."""
 
     model: Checkpoint
     data: LabelledData
     prompt: Prompting
-    training: dict[str, Any] = {}
+    adapter: few_labels.Adapter | None = None
+    baselines: few_labels.Baselines = few_labels.Baselines()
     reference: Reference.of(*OF_ANY, *(f"accuracy_{split}" for split in SPLITS)) | None = None
-
-    @staticmethod
-    def training_schema() -> type[BaseModel]:
-        return Predicting
 
 
 class Prompt(Task):
@@ -68,6 +59,7 @@ class Prompt(Task):
     def checks(self, plain: Mapping[str, Any], blocks: Blocks) -> Iterator[Problem]:
         yield from problems(blocks["data"], DATASETS)
         yield from wording.problems(blocks["prompt"], blocks["data"])
+        yield from few_labels.problems(plain, blocks)
 
     def metrics(self, blocks: Blocks) -> tuple[Metric, ...]:
         data = blocks["data"]
@@ -95,8 +87,10 @@ class Prompt(Task):
         about = "" if len(sample) == len(part) else "about "
         shots = plural(len(prompts.shots), "shot")
         chosen = f", of which the {experiment.prompt.choose} part chooses one" * bool(experiment.prompt.choose)
+        steps = experiment.adapter and plans.steps(experiment.adapter.examples, plans.settings(experiment), "examples")
         return [
             plans.parts(parts, "examples"),
+            *(steps[1:] if steps else ()),
             f"prompts:  {plural(len(prompts.templates), 'template')}{chosen}, {shots}, "
             f"{plural(len(parts.labels), 'label')}: {', '.join(parts.labels)}",
             f"tokens:   {about}{round(tokens * len(part)):,} in prompts and answers of the final pass; what templates "
@@ -104,8 +98,8 @@ class Prompt(Task):
         ]
 
     def run(self, experiment: PromptExperiment, args, resume: Path | None, record) -> Measurement:
-        from nutshell.models.language import build
-        from nutshell.runs.session import data_of, evaluated_on, pass_of
+        from nutshell.runs.session import Session, data_of, evaluated_on, pass_of
+        from nutshell.runs.trainer import adapter, learned
         from nutshell.runs.trainer.prompt import PromptTrainer, best, columns_of, figures_of_each, mean_answers
 
         settings = experiment.prompt
@@ -113,14 +107,16 @@ class Prompt(Task):
         checkpoint, config, parts, prompts = _load(experiment, args.seed)
         metrics = _measured(experiment, parts)
         progress.stage(f"loading the weights of {experiment.model.name}")
-        model, context = build.load(checkpoint), architectures.context(config)
+        model, prompts, training = adapter.prepare(
+            experiment, args, Session(resume, args), checkpoint, prompts, parts, record
+        )
+        context, trained = architectures.context(config), training["training"] is not None
         normalization, notes, validation, tables = settings.length_normalization, [], None, []
 
         def trainer_of(prompts: Prompts) -> PromptTrainer:
-            return PromptTrainer(model, args, prompts, context, normalization, callbacks=[record])
+            return PromptTrainer(model, args, prompts, context, normalization)
 
         trainer = trainer_of(prompts)
-        record.begin(args)
         offsets = _offsets(experiment, prompts, parts, args.seed, trainer)
         names = [_name(template) for template in prompts.templates]
         if settings.choose:
@@ -149,6 +145,7 @@ class Prompt(Task):
                 f"the figures are means over {len(names)} templates"
                 + f"; {metrics[0].name} has a standard deviation of {deviation:.4f} over them" * (deviation is not None)
             )
+        units = learned.measure(experiment, args, parts, units, tables)
         folder = Path(args.output_dir)
         if trainer.is_world_process_zero():
             units.write(folder)
@@ -157,13 +154,13 @@ class Prompt(Task):
         cut = sum(one != other for one, other in zip(prompts.cut(part.texts), part.texts, strict=True))
         labels = numpy.repeat(columns["label"], len(names))
         return Measurement(
-            evaluated_on=evaluated_on(parts, args, units, "example", trained=False),
+            evaluated_on=evaluated_on(parts, args, units, "example", trained),
             metrics=units.figures(),
             validation=validation,
             baseline=baselines.majority(metrics, numpy.array(parts.train.labels), units.columns, parts.labels),
             notes=notes,
             data=data_of(parts),
-            parameters=Parameters(all=model.num_parameters(), trained=0),
+            **training,
             evaluation=pass_of(result, len(part), tokens),
             facts={
                 f"texts cut to {experiment.data.max_tokens} tokens": cut,
@@ -185,9 +182,7 @@ class Prompt(Task):
         )
 
     def load(self, checkpoint: Path) -> Any:
-        from nutshell.models.language import build
-
-        return build.load(prompting.find_model(checkpoint)).eval()
+        return prompting.load(checkpoint).eval()
 
     def predict(
         self, experiment: PromptExperiment, checkpoints: Sequence[Path], models: Sequence[Any], args
@@ -246,7 +241,8 @@ def _load(experiment: PromptExperiment, seed: int, weights: bool = True) -> tupl
         data.truncate,
         tuple(shots),
     )
-    prompts.check_length(architectures.context(config))
+    prompts.check_length(architectures.context(config), few_labels.vectors(experiment))
+    few_labels.draws(experiment, parts, seed)
     _median_texts(experiment, prompts, parts, seed)
     return checkpoint, config, parts, prompts
 

@@ -98,6 +98,7 @@ class Prompts:
         max_tokens: Of the texts of an example together; longer ones are cut first.
         truncate: As in the experiment.
         shots: Answered examples before the question, cut alike.
+        before: Ids that each prompt begins with: of a soft prompt's vectors.
     """
 
     templates: tuple[Template, ...]
@@ -107,6 +108,7 @@ class Prompts:
     max_tokens: int
     truncate: str
     shots: tuple[Shot, ...] = ()
+    before: tuple[int, ...] = ()
 
     @cached_property
     def answers(self) -> list[list[list[int]]]:
@@ -163,7 +165,7 @@ class Prompts:
         for template, examples in zip(self.templates, self.examples, strict=True):
             prompts = [examples + template.fill(one) for one in kept]
             encodings = self.tokenizer.encode_batch_fast(prompts, add_special_tokens=False)
-            columns.append([numpy.array(encoding.ids or [self.start], numpy.int32) for encoding in encodings])
+            columns.append([self._whole(encoding.ids) for encoding in encodings])
         return [list(row) for row in zip(*columns, strict=True)]
 
     def cut(self, texts: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
@@ -181,8 +183,12 @@ class Prompts:
             every.append(tuple(_cut(text, encoding.offsets, budget, self.truncate) for text, encoding, budget in pairs))
         return every
 
-    def check_length(self, most: int | None) -> None:
+    def check_length(self, most: int | None, before: int = 0) -> None:
         """Passes prompts that fit with their answers into a model's context, however long a text is.
+
+        Args:
+            most: The model's positions; None if there is no limit.
+            before: How many vectors there will be before each.
 
         Raises:
             UserError: With the numbers, if one does not.
@@ -195,15 +201,16 @@ class Prompts:
         ):
             own, shots = len(self._ids(template.fill(empty))), len(self._ids(examples)) if examples else 0
             answer = max(map(len, answers))
-            if (needed := own + shots + self.max_tokens + answer) > most:
+            if (needed := before + own + shots + self.max_tokens + answer) > most:
                 left = self.max_tokens - needed + most
+                soft = f", the soft prompt before it {before:,}" * bool(before)
                 instead = f"state data.max_tokens {left}" if left >= 8 else "choose fewer prompt.shots"
                 if left >= 8 and self.shots:
                     instead += ", or fewer prompt.shots (these are cut alike)"
                 raise UserError(
                     f"prompt.templates: template {number} has {own} tokens, its {plural(len(self.shots), 'shot')} "
-                    f"{shots:,}, a text up to {self.max_tokens:,} and an answer {answer}: {needed:,}, more than the "
-                    f"{most:,} positions of the model; {instead}"
+                    f"{shots:,}{soft}, a text up to {self.max_tokens:,} and an answer {answer}: {needed:,}, more than "
+                    f"the {most:,} positions of the model; {instead}"
                 )
 
     def of(self, places: Sequence[int]) -> "Prompts":
@@ -217,6 +224,9 @@ class Prompts:
 
     def _named(self, texts: tuple[str, ...]) -> dict[str, str]:
         return dict(zip(self.columns, texts, strict=True))
+
+    def _whole(self, ids: list[int]) -> numpy.ndarray:
+        return numpy.array([*self.before, *ids] or [self.start], numpy.int32)
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False).ids

@@ -40,6 +40,8 @@ def save(folder: Path, experiment, prompts: Prompts, offsets: numpy.ndarray, lab
         "columns": list(prompts.columns),
         "templates": [{"text": one.text, "answers": list(one.answers)} for one in prompts.templates],
         "shots": [[list(texts), label] for texts, label in prompts.shots],
+        "adapter": experiment.adapter and experiment.adapter.kind,
+        "before": list(prompts.before),
         "max_tokens": prompts.max_tokens,
         "truncate": prompts.truncate,
         "length_normalization": experiment.prompt.length_normalization,
@@ -48,13 +50,29 @@ def save(folder: Path, experiment, prompts: Prompts, offsets: numpy.ndarray, lab
     write_json(folder / NAME, content)
 
 
+def load(folder: Path):
+    """The model that a run's prompts are for, with what its adapter has learned, in fp32.
+
+    Raises:
+        UserError: If it is not there any more, or has changed.
+    """
+    from nutshell.models.language import build, soft_prompt
+
+    model, before = build.load(find_model(folder)), _read(folder)["before"]
+    if before:
+        soft_prompt.attach(model, soft_prompt.read(folder.with_name("adapter")))
+    return model
+
+
 def find_model(folder: Path) -> Path:
-    """The checkpoint that a run's prompts are for.
+    """The checkpoint that a run's prompts are for: its own, where low-rank adapters were merged into it.
 
     Raises:
         UserError: If it is not there any more, or has changed.
     """
     content = _read(folder)
+    if content["adapter"] and not content["before"]:
+        return find(str(folder), None, architectures.CAUSAL)
     name, revision = content["model"]["name"], content["model"]["revision"]
     checkpoint = find(name, revision, architectures.CAUSAL)
     if _digest(name, revision) != content["read"]:
@@ -74,8 +92,8 @@ def predictor(folders: Sequence[Path], models: Sequence[Any], args) -> Applicati
 
     contents = [_read(folder) for folder in folders]
     trainers = []
-    for content, model in zip(contents, models, strict=True):
-        checkpoint = find(content["model"]["name"], content["model"]["revision"], architectures.CAUSAL)
+    for folder, content, model in zip(folders, contents, models, strict=True):
+        checkpoint = find_model(folder)
         config = read_config(checkpoint)
         prompts = _prompts(content, vocabularies.of_checkpoint(checkpoint, config))
         context = architectures.context(config)
@@ -104,6 +122,7 @@ def _prompts(content: Mapping[str, Any], vocabulary: vocabularies.Vocabulary) ->
         content["max_tokens"],
         content["truncate"],
         tuple((tuple(texts), label) for texts, label in content["shots"]),
+        tuple(content["before"]),
     )
 
 

@@ -3,7 +3,7 @@
 import torch
 from transformers import AutoModel, AutoTokenizer, TrainingArguments
 
-from nutshell.runs.trainer.embedding import embed
+from nutshell.runs.trainer.learned import embed
 from tests.conftest import MINILM
 
 TEXTS = ["A fine film.", "Dull.", "It rained all day, and nobody in the whole town knew why it did. " * 4]
