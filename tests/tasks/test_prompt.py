@@ -416,7 +416,7 @@ BAD = {
     "examples of nothing": ("prompt.calibration_examples=5", "only prompt.calibration: train_median looks at training"),
     "normalization": ("prompt.length_normalization=words", "prompt.length_normalization: expected 'none', 'tokens' or"),
     "a key": ("prompt.shot=1", "did you mean 'shots'?"),
-    "training": ("training.learning_rate=1e-3", "unknown key in training"),
+    "training": ("training.learning_rate=1e-3", "training.learning_rate: nothing is trained without adapter"),
     "numbers": ("data={name: stsb}", "an answer is to a label, and the label of this data is a number"),
     "three labels": (
         "data.labels=[bad, good, odd]",

@@ -241,7 +241,9 @@ def _load(experiment: PromptExperiment, seed: int, weights: bool = True) -> tupl
         data.truncate,
         tuple(shots),
     )
-    prompts.check_length(architectures.context(config), few_labels.vectors(experiment))
+    if (before := few_labels.vectors(experiment)) and (kind := config["model_type"]) in architectures.OWN:
+        raise UserError(f"adapter.kind: a {kind} model is fed tokens and no vectors of a soft_prompt; lora adapts it")
+    prompts.check_length(architectures.context(config), before)
     few_labels.draws(experiment, parts, seed)
     _median_texts(experiment, prompts, parts, seed)
     return checkpoint, config, parts, prompts

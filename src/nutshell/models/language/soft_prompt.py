@@ -11,14 +11,13 @@ from transformers import PreTrainedModel
 
 from nutshell.machine.errors import UserError
 from nutshell.models.embedded.registry import repository
-from nutshell.models.language.architectures import OWN
 
 
 def add(model: PreTrainedModel, adapter, checkpoint: Path, trained: Path | None):
     """The model with a soft prompt, of which alone is trained.
 
     Args:
-        model: A language model.
+        model: A language model of transformers' own: ours are fed tokens alone.
         adapter: An `adapter:` block: tokens, and the text whose tokens' vectors they are at first.
         checkpoint: The model's folder, with its tokenizer.
         trained: A checkpoint of this very experiment, whose vectors are read, or None.
@@ -26,15 +25,10 @@ def add(model: PreTrainedModel, adapter, checkpoint: Path, trained: Path | None)
     Returns:
         A peft.PeftModel.
 
-    Raises:
-        UserError: If the model is fed tokens alone.
-
     Source: Lester et al. 2021, "The Power of Scale for Parameter-Efficient Prompt Tuning", section 3.
     """
     from peft import PromptTuningConfig, get_peft_model
 
-    if (kind := model.config.model_type) in OWN:
-        raise UserError(f"adapter.kind: a {kind} model is fed tokens and no vectors of a soft_prompt; lora adapts it")
     settings = PromptTuningConfig(
         task_type="CAUSAL_LM",
         num_virtual_tokens=adapter.tokens,
