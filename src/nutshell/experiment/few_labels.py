@@ -76,7 +76,7 @@ def problems(plain: Mapping[str, Any], blocks: Blocks) -> Iterator[Problem]:
 
 def _seed_problems(plain: Mapping[str, Any], blocks: Blocks) -> Iterator[Problem]:
     seeds, prompt = plain.get("seeds"), blocks["prompt"]
-    drawn = prompt.get("shots") or prompt.get("calibration") == "train_median" or plain.get("adapter")
+    drawn = _draws(prompt.get("shots"), prompt.get("calibration"), plain.get("adapter"))
     if isinstance(seeds, list) and len(seeds) > 1 and not drawn and not any(blocks["baselines"].values()):
         yield (
             ("seeds",),
@@ -87,8 +87,11 @@ def _seed_problems(plain: Mapping[str, Any], blocks: Blocks) -> Iterator[Problem
 
 def draws_for_prompts(experiment: Experiment) -> bool:
     """Whether a seed changes what a prompted model answers, and not its baselines alone."""
-    prompt = experiment.prompt
-    return bool(prompt.shots or prompt.calibration == "train_median" or experiment.adapter)
+    return _draws(experiment.prompt.shots, experiment.prompt.calibration, experiment.adapter)
+
+
+def _draws(shots: Any, calibration: Any, adapter: Any) -> bool:
+    return bool(shots or calibration == "train_median" or adapter)
 
 
 def _adapter_problems(adapter: Mapping[str, Any]) -> Iterator[Problem]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -52,6 +53,12 @@ def reading(place: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"{error.filename or place}: cannot be read: {error.strerror}") from None
+
+
+def sha256(file: Path) -> str:
+    """A file's sha256, in hexadecimal digits."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_json(file: Path, content: Any) -> None:

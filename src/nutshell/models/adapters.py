@@ -13,6 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 from nutshell.machine.errors import UserError
 from nutshell.models.embedded.registry import repository
+from nutshell.models.targets import check_targets
 
 CLASSIFIER, CAUSAL = "SEQ_CLS", "CAUSAL_LM"  # peft's task types
 
@@ -47,9 +48,9 @@ def add(
 
     Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", section 4.1.
     """
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig
 
-    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+    if divided():
         raise UserError(f"{key}: is merged on one device, and FSDP divides the model: use accelerate_config.yaml")
     targets, layers = list(lora.targets or targets), _layers(model)
     if not targets:
@@ -57,7 +58,7 @@ def add(
             f"{key}: adapts attention's queries and values by default, and a {model.config.model_type} has none; "
             f"state {key}.targets"
         )
-    _check(targets, layers, key)
+    check_targets(f"{key}.targets", targets, [*layers])
     settings = LoraConfig(
         task_type=task_type,
         r=lora.rank,
@@ -67,6 +68,18 @@ def add(
         modules_to_save=list(whole) or None,
         fan_in_fan_out=any(isinstance(layer, Conv1D) for layer in layers.values()),
     )
+    return wrap(model, settings, trained)
+
+
+def divided() -> bool:
+    """Whether the launch divides the model among processes, none of which could then merge what was learned."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
+
+
+def wrap(model: PreTrainedModel, settings, trained: Path | None):
+    """The model with an adapter of these settings of peft's, and with the weights of it that a checkpoint has."""
+    from peft import get_peft_model
+
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # peft asks transformers by an old name
         adapted = get_peft_model(model, settings)
     if trained:
@@ -124,11 +137,3 @@ def _layers(model: PreTrainedModel) -> dict[str, nn.Module]:
         for name, part in model.base_model.named_modules()
         if isinstance(part, nn.Linear | Conv1D) and part is not head and "pooler" not in name
     }
-
-
-def _check(targets: Sequence[str], layers: dict[str, nn.Module], key: str) -> None:
-    """Passes ends of the names of linear layers: peft passes over those that match none."""
-    for target in targets:
-        if not any(f".{name}".endswith(f".{target}") for name in layers):
-            known = ", ".join(sorted({name.split(".")[-1] for name in layers}))
-            raise UserError(f"{key}.targets: {target} is no linear layer of this model, which has {known}")

@@ -7,6 +7,7 @@ from typing import Any
 
 from nutshell.machine.errors import UserError
 from nutshell.machine.files import read_json
+from nutshell.models import targets
 from nutshell.models.language import architectures
 
 Shapes = dict[str, tuple[int, ...]]
@@ -84,11 +85,10 @@ def check_targets(folder: Path, lora) -> None:
     Raises:
         UserError: If one is the end of no name.
     """
-    names = [f".{name}".removesuffix(".weight") for name, shape in shapes(folder).items() if len(shape) == 2]
-    for target in (lora and lora.targets) or ():
-        if names and not any(name.endswith(f".{target}") for name in names):
-            known = ", ".join(sorted({name.split(".")[-1] for name in names if re.search(r"\.\d+\.", name)}))
-            raise UserError(f"model.lora.targets: {target} is no linear layer of this model, which has {known}")
+    names = [name.removesuffix(".weight") for name, shape in shapes(folder).items() if len(shape) == 2]
+    if names and lora and lora.targets:
+        in_layers = [name for name in names if re.search(r"\.\d+\.", f".{name}")]
+        targets.check_targets("model.lora.targets", lora.targets, names, in_layers)
 
 
 def check_language_model(folder: Path, config: Mapping[str, Any]) -> None:

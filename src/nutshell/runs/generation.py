@@ -13,18 +13,16 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase, TrainerCallb
 from nutshell.machine.files import read_lines, write_lines
 from nutshell.models.language.causal import CausalModel, Costs, Draw
 from nutshell.runs.prompts import Request
-from nutshell.runs.trainer.exact import PRECISIONS, ExactTrainer
+from nutshell.runs.trainer.exact import UntrainedTrainer
 
 NOTHING = -100  # after a continuation's last token
 
 
-class GenerateTrainer(ExactTrainer):
+class GenerateTrainer(UntrainedTrainer):
     """Trainer whose prediction is a continuation: a batch holds the places of its requests.
 
     Args:
-        model: In fp32.
-        args: The run's; its precision is that of the weights too, since nothing is trained and autocast would cast them
-            again for every token.
+        model, args: As UntrainedTrainer has them.
         requests: The continuations, by place.
         generation: Keys of GenerationConfig.
         tokenizer: The model's.
@@ -33,23 +31,13 @@ class GenerateTrainer(ExactTrainer):
     predicting = "generating"
 
     def __init__(self, model, args, requests: Sequence[Request], generation: dict[str, Any], tokenizer, callbacks):
-        super().__init__(
-            model.to(PRECISIONS[args.mixed_precision]),
-            args,
-            data_collator=lambda places: {"places": torch.tensor(places)},
-            processing_class=tokenizer,
-            callbacks=callbacks,
-        )
+        super().__init__(model, args, processing_class=tokenizer, callbacks=callbacks)
         self.requests, self.generation = requests, generation
 
-    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """Tokens and nats, (batch, max_new_tokens), the ends (batch,), and (batch,) the requests' places."""
-        places = inputs["places"].to(self.args.device)
-        batch = [self.requests[place] for place in places.tolist()]
-        with torch.no_grad(), torch.autocast(self.args.device.type, enabled=False):  # the weights are cast already
-            unwrapped = self.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-            continuations = extend(unwrapped, self.processing_class, batch, self.generation, self.args.seed)
-        return None, continuations, places
+    def answer(self, model, places):
+        """Tokens and nats, (batch, max_new_tokens), and the ends (batch,)."""
+        batch = [self.requests[place] for place in places]
+        return extend(model, self.processing_class, batch, self.generation, self.args.seed)
 
 
 class Samples(TrainerCallback):

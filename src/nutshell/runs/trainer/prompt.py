@@ -11,30 +11,23 @@ from nutshell.data.parts import Part
 from nutshell.data.text.templates import Prompts
 from nutshell.machine.errors import UserError
 from nutshell.models.language.continuations import Past, continuation_nats, looks_back_by_places, nothing, read
-from nutshell.runs.trainer.exact import PRECISIONS, ExactTrainer
+from nutshell.runs.trainer.exact import UntrainedTrainer
 from nutshell.runs.trainer.order import in_data_order, longest_first
 
 
-class PromptTrainer(ExactTrainer):
+class PromptTrainer(UntrainedTrainer):
     """Trainer whose prediction is the score of every answer to every template's prompt: a batch holds the places of
     examples.
 
     Args:
-        model: In fp32.
-        args: The run's; its precision is that of the weights too, since nothing is trained and autocast would cast them
-            again for every batch.
+        model, args: As UntrainedTrainer has them.
         prompts: What makes prompts of texts.
         context: The most tokens that the model can be fed; None if there is no limit.
         normalization: What a score is divided by: none, tokens or bytes of the answer.
     """
 
     def __init__(self, model, args, prompts: Prompts, context: int | None, normalization: str, **kwargs):
-        super().__init__(
-            model.to(PRECISIONS[args.mixed_precision]),
-            args,
-            data_collator=lambda places: {"places": torch.tensor(places)},
-            **kwargs,
-        )
+        super().__init__(model, args, **kwargs)
         self.prompts, self.context, self.rows = prompts, context, []
         self.heads: list[Past | None] | None = None
         sizes = {
@@ -73,25 +66,22 @@ class PromptTrainer(ExactTrainer):
         tokens += len(texts) * sum(len(ids) for answers in self.prompts.answers for ids in answers)
         return -nats / self.sizes, result, tokens
 
-    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """Nats (batch, templates, labels), and (batch,) the examples' places."""
-        places = inputs["places"].to(self.args.device)
-        batch = [self.rows[place] for place in places.tolist()]
+    def answer(self, model, places):
+        """Nats (batch, templates, labels)."""
+        batch = [self.rows[place] for place in places]
         nats = torch.zeros(len(batch), *self.sizes.shape)
-        with torch.no_grad(), torch.autocast(self.args.device.type, enabled=False):  # the weights are cast already
-            unwrapped = self.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-            if self.heads is None:
-                apart = looks_back_by_places(unwrapped)
-                self.heads = [
-                    read(unwrapped, nothing(1, unwrapped.device), [head])[0] if head and not apart else None
-                    for head in self.prompts.heads
-                ]
-            for group, head, ids in zip(self.prompts.groups, self.heads, self.prompts.heads, strict=True):
-                own = [[row[place] for place in group] for row in batch]
-                alike = all(len(row) > len(ids) and [*row[: len(ids)]] == ids for rows in own for row in rows)
-                answers = [self.prompts.answers[place] for place in group]
-                nats[:, group] = continuation_nats(unwrapped, head if alike else None, own, answers)
-        return None, nats.to(self.args.device), places
+        if self.heads is None:
+            apart = looks_back_by_places(model)
+            self.heads = [
+                read(model, nothing(1, model.device), [head])[0] if head and not apart else None
+                for head in self.prompts.heads
+            ]
+        for group, head, ids in zip(self.prompts.groups, self.heads, self.prompts.heads, strict=True):
+            own = [[row[place] for place in group] for row in batch]
+            alike = all(len(row) > len(ids) and [*row[: len(ids)]] == ids for rows in own for row in rows)
+            answers = [self.prompts.answers[place] for place in group]
+            nats[:, group] = continuation_nats(model, head if alike else None, own, answers)
+        return nats.to(self.args.device)
 
 
 def columns_of(scores: numpy.ndarray, offsets: numpy.ndarray, part: Part) -> dict[str, numpy.ndarray]:
