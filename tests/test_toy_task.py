@@ -9,9 +9,9 @@ import numpy
 import pytest
 from huggingface_hub import ModelCard
 
-from nutshell.bits.metrics import Metric
-from nutshell.bits.statistics import STATISTICS, statistic
-from nutshell.bits.units import NAME, Units
+from nutshell.bits.figures.metrics import Metric
+from nutshell.bits.figures.statistics import STATISTICS, statistic
+from nutshell.bits.figures.units import NAME, Units
 from nutshell.experiment.blocks import Experiment, Reference, Word
 from nutshell.report.results.result import Data, EvaluatedOn, Measurement, Parameters, Pass, read_result
 from nutshell.tasks import task as tasks

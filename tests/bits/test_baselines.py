@@ -12,7 +12,7 @@ import numpy
 import pytest
 
 from nutshell.bits import baselines
-from nutshell.bits.metrics import OF_NUMBERS, of_classes
+from nutshell.bits.figures.metrics import OF_NUMBERS, of_classes
 from nutshell.data.datasets import TextData
 from nutshell.data.text import documents
 

@@ -18,7 +18,7 @@ import numpy
 import psutil
 import pytest
 
-from nutshell.bits import units
+from nutshell.bits.figures import units
 from nutshell.data import labelled
 from nutshell.data.datasets import LabelledData
 from nutshell.machine import checkpoints

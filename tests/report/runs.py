@@ -8,8 +8,8 @@ from typing import Any
 import numpy
 
 from nutshell.bits import baselines
-from nutshell.bits.metrics import OF_ANY
-from nutshell.bits.units import NAME, Units
+from nutshell.bits.figures.metrics import OF_ANY
+from nutshell.bits.figures.units import NAME, Units
 from nutshell.machine.provenance import Provenance
 from nutshell.report.results.result import Data, EvaluatedOn, Histogram, Matrix, Parameters, Pass, Result, Training
 from nutshell.report.results.runs import Run

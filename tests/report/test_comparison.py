@@ -8,8 +8,8 @@ import numpy
 import pytest
 from scipy import stats
 
-from nutshell.bits.metrics import OF_ANY
-from nutshell.bits.units import NAME, Units
+from nutshell.bits.figures.metrics import OF_ANY
+from nutshell.bits.figures.units import NAME, Units
 from nutshell.machine.errors import UserError
 from nutshell.report import comparison
 from nutshell.report.results import runs as results

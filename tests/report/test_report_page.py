@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nutshell.bits.units import NAME
+from nutshell.bits.figures.units import NAME
 from nutshell.report.page import page, plots, texts
 from nutshell.report.results import runs as results
 from nutshell.report.results.summary import series

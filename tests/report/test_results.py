@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy
 import pytest
 
-from nutshell.bits import units
+from nutshell.bits.figures import units
 from nutshell.machine.errors import UserError
 from nutshell.machine.files import read_json
 from nutshell.report.results import runs as results

@@ -3,8 +3,8 @@
 import numpy
 import pytest
 
-from nutshell.bits import intervals
-from nutshell.bits.units import NAME
+from nutshell.bits.figures import intervals
+from nutshell.bits.figures.units import NAME
 from nutshell.report.results import runs as results
 from nutshell.report.results.summary import series, spread
 from tests.report import runs

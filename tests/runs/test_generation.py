@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from nutshell.bits.statistics import distinct_1, repetition_4
+from nutshell.bits.figures.statistics import distinct_1, repetition_4
 from nutshell.experiment import generation_keys
 from nutshell.machine.files import read_json, read_lines
 from nutshell.models.language import build

@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 from transformers import BertConfig, TrainingArguments
 from transformers.trainer_utils import PredictionOutput
 
-from nutshell.bits.metrics import OF_NUMBERS, of_classes
+from nutshell.bits.figures.metrics import OF_NUMBERS, of_classes
 from nutshell.experiment.blocks import Loss
 from nutshell.machine.errors import UserError
 from nutshell.models.classifiers.wrapper import classifier_class

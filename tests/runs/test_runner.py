@@ -10,7 +10,7 @@ import torch
 from filelock import FileLock
 from ruamel.yaml import YAML
 
-from nutshell.bits import intervals, units
+from nutshell.bits.figures import intervals, units
 from nutshell.data import labelled
 from nutshell.data.datasets import LabelledData
 from nutshell.machine import checkpoints

@@ -3,8 +3,9 @@
 import numpy
 import pytest
 
-from nutshell.bits import baselines, units
-from nutshell.bits.metrics import OF_ANY
+from nutshell.bits import baselines
+from nutshell.bits.figures import units
+from nutshell.bits.figures.metrics import OF_ANY
 from nutshell.data import labelled
 from nutshell.data.datasets import LabelledData
 from nutshell.report.results.result import read_result

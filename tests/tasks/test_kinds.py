@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sklearn
 
-from nutshell.bits import units
+from nutshell.bits.figures import units
 from tests.machine.test_launch import LAUNCH, finish
 from tests.runs.conftest import figures, history, weights
 from tests.runs.test_interruption import terminate_at

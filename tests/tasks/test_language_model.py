@@ -14,7 +14,8 @@ from torch.nn.functional import cross_entropy
 from transformers import GPT2LMHeadModel, set_seed
 
 from nutshell import library
-from nutshell.bits import baselines, units
+from nutshell.bits import baselines
+from nutshell.bits.figures import units
 from nutshell.data.datasets import TextData
 from nutshell.data.encoding import vocabularies
 from nutshell.data.text import documents, windows

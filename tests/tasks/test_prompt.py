@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy
 import pytest
 
-from nutshell.bits import units
+from nutshell.bits.figures import units
 from nutshell.data.encoding import vocabularies
 from nutshell.data.parts import Part, Parts
 from nutshell.data.text import templates

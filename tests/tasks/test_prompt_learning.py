@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy
 import pytest
 
-from nutshell.bits import units
+from nutshell.bits.figures import units
 from nutshell.data import labelled
 from nutshell.data.datasets import LabelledData
 from nutshell.data.text.templates import Template
@@ -231,7 +231,7 @@ def test_baselines_by_hand(run):
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    from nutshell.bits.metrics import AUC
+    from nutshell.bits.figures.metrics import AUC
 
     folder = run(YAML + "baselines: {bag_of_words: [16, 64], sentence_embeddings: [8]}\n")
     parts, found = labelled.load(LabelledData(name="sample_reviews")), units.read(folder)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy
 
-from nutshell.bits.metrics import Columns, Metric
+from nutshell.bits.figures.metrics import Columns, Metric
 
 # Of logistic regression; chosen on held-out training reviews of IMDB, as were pairs of words; scikit-learn's own is 1.
 PENALTY = 10.0

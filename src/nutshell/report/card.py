@@ -8,7 +8,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from ruamel.yaml import YAML
 from ruamel.yaml.compat import StringIO
 
-from nutshell.bits.metrics import Figure
+from nutshell.bits.figures.metrics import Figure
 from nutshell.machine.errors import plural
 from nutshell.machine.launch import precision
 from nutshell.models.embedded.registry import repository

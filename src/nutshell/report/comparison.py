@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy
 from scipy import stats
 
-from nutshell.bits import intervals
-from nutshell.bits.metrics import Metric
-from nutshell.bits.statistics import agreement
-from nutshell.bits.units import Units
+from nutshell.bits.figures import intervals
+from nutshell.bits.figures.metrics import Metric
+from nutshell.bits.figures.statistics import agreement
+from nutshell.bits.figures.units import Units
 from nutshell.machine.errors import UserError
 from nutshell.report.results.summary import Series
 

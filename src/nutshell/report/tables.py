@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nutshell.bits.intervals import FEWEST_UNITS
+from nutshell.bits.figures.intervals import FEWEST_UNITS
 from nutshell.machine.launch import precision
 from nutshell.report.results.benchmark import Score, standings
 from nutshell.report.results.result import Table

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from transformers import EarlyStoppingCallback, TrainerState, TrainingArguments
 
-from nutshell.bits.metrics import Metric
-from nutshell.bits.units import Units
+from nutshell.bits.figures.metrics import Metric
+from nutshell.bits.figures.units import Units
 from nutshell.experiment.blocks import EarlyStopping, Experiment
 from nutshell.machine import checkpoints, interruption
 from nutshell.machine.errors import UserError, plural

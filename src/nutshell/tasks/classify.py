@@ -8,8 +8,8 @@ import numpy
 from pydantic import Field
 
 from nutshell.bits import baselines
-from nutshell.bits.metrics import OF_ANY, OF_NUMBERS, Metric, named, of_classes
-from nutshell.bits.units import Units
+from nutshell.bits.figures.metrics import OF_ANY, OF_NUMBERS, Metric, named, of_classes
+from nutshell.bits.figures.units import Units
 from nutshell.data import labelled
 from nutshell.data.datasets import DATASETS, TABLE, LabelledData, problems
 from nutshell.data.encoding import tokenizers, tokens

@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import BaseModel, field_validator
 
-from nutshell.bits.metrics import Metric
-from nutshell.bits.statistics import distinct_1, distinct_2, ratio, repetition_4
-from nutshell.bits.units import Units
+from nutshell.bits.figures.metrics import Metric
+from nutshell.bits.figures.statistics import distinct_1, distinct_2, ratio, repetition_4
+from nutshell.bits.figures.units import Units
 from nutshell.data.text import conversations
 from nutshell.data.text.conversations import Prompt
 from nutshell.experiment.blocks import Checkpoint, Experiment, Positive, Strict, Word

@@ -8,9 +8,9 @@ import numpy
 from pydantic import BaseModel, Field, field_validator
 
 from nutshell.bits import baselines
-from nutshell.bits.metrics import Metric
-from nutshell.bits.statistics import bits_ratio, exponential_ratio
-from nutshell.bits.units import Units
+from nutshell.bits.figures.metrics import Metric
+from nutshell.bits.figures.statistics import bits_ratio, exponential_ratio
+from nutshell.bits.figures.units import Units
 from nutshell.data.datasets import TEXTS, TextData, problems
 from nutshell.data.encoding import vocabularies
 from nutshell.data.text import corpus as corpora

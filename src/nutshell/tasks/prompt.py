@@ -1,5 +1,4 @@
-"""`task: prompt`: a language model classifies by how probable it finds each label's answer to a prompt, as it is or
-with an adapter that has learned from few."""
+"""`task: prompt`: a language model classifies by how probable each label's answer is, as it is or after few labels."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -7,9 +6,10 @@ from typing import Any
 
 import numpy
 
-from nutshell.bits import baselines, calibration
-from nutshell.bits.metrics import AUC, OF_ANY, Metric, named, of_classes
-from nutshell.bits.units import Units
+from nutshell.bits import baselines
+from nutshell.bits.figures import calibration
+from nutshell.bits.figures.metrics import AUC, OF_ANY, Metric, named, of_classes
+from nutshell.bits.figures.units import Units
 from nutshell.data import labelled
 from nutshell.data.datasets import DATASETS, TABLE, LabelledData, problems
 from nutshell.data.encoding import vocabularies

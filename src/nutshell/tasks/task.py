@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import nutshell.tasks
-from nutshell.bits.metrics import Metric
+from nutshell.bits.figures.metrics import Metric
 from nutshell.experiment.blocks import Experiment
 from nutshell.experiment.checks import Blocks, Problem
 from nutshell.machine.errors import UserError

@@ -37,7 +37,7 @@ def trainer_of(tmp_path):
     import datasets
     from transformers import TrainingArguments
 
-    from nutshell.bits.metrics import OF_ANY
+    from nutshell.bits.figures.metrics import OF_ANY
     from nutshell.runs.trainer.classifier import ClassifierTrainer
 
     def _trainer_of(model, rows, collator, folder: str = "run", **keys) -> ClassifierTrainer:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
-from nutshell.bits import units
+from nutshell.bits.figures import units
 from nutshell.machine.errors import UserError
 from nutshell.models.adapters import merge, parameters, save
 from nutshell.models.classifiers import wrapper

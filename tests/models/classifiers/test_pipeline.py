@@ -7,7 +7,7 @@ import sys
 import numpy
 import pytest
 
-from nutshell.bits import units
+from nutshell.bits.figures import units
 from nutshell.data import labelled
 from nutshell.data.datasets import LabelledData
 from nutshell.models.classifiers.encoders import ENCODERS

@@ -10,7 +10,7 @@ import numpy
 import pytest
 
 import nutshell as library
-from nutshell.bits import units
+from nutshell.bits.figures import units
 from nutshell.cli import arguments
 from nutshell.data.encoding.vocabularies import Vocabulary
 from nutshell.data.text.windows import join, windows

@@ -6,7 +6,7 @@ import numpy
 import pytest
 
 import nutshell as library
-from nutshell.bits import units
+from nutshell.bits.figures import units
 from nutshell.data import labelled
 from nutshell.models.classifiers import encoders
 from tests.conftest import SMALL_YAML

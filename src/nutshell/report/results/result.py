@@ -9,7 +9,7 @@ import numpy
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from nutshell.bits.baselines import Baseline
-from nutshell.bits.metrics import Figure
+from nutshell.bits.figures.metrics import Figure
 from nutshell.machine.errors import UserError
 from nutshell.machine.files import read_json
 from nutshell.machine.provenance import Provenance

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nutshell.bits import units
+from nutshell.bits.figures import units
 from nutshell.experiment.yaml_text import parse
 from nutshell.machine import checkpoints
 from nutshell.machine.errors import UserError

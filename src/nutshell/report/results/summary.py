@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from nutshell.bits import intervals
 from nutshell.bits.baselines import Baseline
+from nutshell.bits.figures import intervals
 from nutshell.machine.errors import UserError, plural
 from nutshell.machine.files import read_json
 from nutshell.report.results.result import VERSION, Benchmark, Data, EvaluatedOn, Parameters, Table, Typed

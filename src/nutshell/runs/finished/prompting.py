@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy
 
-from nutshell.bits import calibration
+from nutshell.bits.figures import calibration
 from nutshell.data.encoding import vocabularies
 from nutshell.data.parts import Part
 from nutshell.data.text.templates import Prompts, Template

@@ -8,7 +8,7 @@ import numpy
 import torch
 from torch.nn.functional import cross_entropy
 
-from nutshell.bits.metrics import Metric, evaluation_module
+from nutshell.bits.figures.metrics import Metric, evaluation_module
 from nutshell.machine.errors import UserError
 from nutshell.models.classifiers.wrapper import label_nats
 from nutshell.runs.trainer.exact import ExactTrainer

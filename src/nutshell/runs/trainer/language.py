@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import pad
 from transformers import TrainerCallback
 
-from nutshell.bits.metrics import Metric, evaluation_module
+from nutshell.bits.figures.metrics import Metric, evaluation_module
 from nutshell.data.encoding.vocabularies import Vocabulary
 from nutshell.data.text.windows import Windows
 from nutshell.machine.errors import UserError

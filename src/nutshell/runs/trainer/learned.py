@@ -8,9 +8,10 @@ import torch
 from torch.nn.functional import normalize
 from transformers import AutoModel
 
-from nutshell.bits import baselines, intervals
-from nutshell.bits.metrics import Columns, Metric
-from nutshell.bits.units import Units
+from nutshell.bits import baselines
+from nutshell.bits.figures import intervals
+from nutshell.bits.figures.metrics import Columns, Metric
+from nutshell.bits.figures.units import Units
 from nutshell.data.encoding import tokenizers, tokens
 from nutshell.data.parts import Part, Parts
 from nutshell.experiment.few_labels import draws

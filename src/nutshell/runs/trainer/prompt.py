@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy
 import torch
 
-from nutshell.bits import calibration
-from nutshell.bits.metrics import Metric
+from nutshell.bits.figures import calibration
+from nutshell.bits.figures.metrics import Metric
 from nutshell.data.parts import Part
 from nutshell.data.text.templates import Prompts
 from nutshell.machine.errors import UserError

@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 from sklearn.metrics import f1_score, matthews_corrcoef, mean_squared_error
 
-from nutshell.bits import intervals, statistics
-from nutshell.bits.metrics import OF_NUMBERS, Metric, of_classes
+from nutshell.bits.figures import intervals, statistics
+from nutshell.bits.figures.metrics import OF_NUMBERS, Metric, of_classes
 
 RANDOM = numpy.random.default_rng(0)
 

@@ -7,10 +7,10 @@ import numpy
 import pyarrow.parquet
 import pytest
 
-from nutshell.bits import units
-from nutshell.bits.metrics import Metric, of_classes
-from nutshell.bits.statistics import STATISTICS, mean, statistic
-from nutshell.bits.units import Units
+from nutshell.bits.figures import units
+from nutshell.bits.figures.metrics import Metric, of_classes
+from nutshell.bits.figures.statistics import STATISTICS, mean, statistic
+from nutshell.bits.figures.units import Units
 from nutshell.machine.errors import UserError
 from nutshell.tasks import language_model
 

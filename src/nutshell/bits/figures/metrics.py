@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy
 from pydantic import BaseModel, ConfigDict
 
-from nutshell.bits.statistics import (
+from nutshell.bits.figures.statistics import (
     agreement,
     auc,
     calibration_error,
@@ -114,7 +114,7 @@ class Metric:
     def interval(self, columns: Columns) -> tuple[float, float] | None:
         """The 95 % interval over units; None with fewer than two of them, where they may not be drawn again, or where
         the statistic is undefined too often when they are."""
-        from nutshell.bits.intervals import over_units
+        from nutshell.bits.figures.intervals import over_units
 
         arrays = self.select(columns)
         return over_units(arrays, self.compute) if self.resampled and len(arrays[0]) > 1 else None

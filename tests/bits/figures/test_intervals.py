@@ -7,8 +7,8 @@ import numpy
 import pytest
 from scipy import stats
 
-from nutshell.bits import intervals
-from nutshell.bits.statistics import f1, mean, ratio
+from nutshell.bits.figures import intervals
+from nutshell.bits.figures.statistics import f1, mean, ratio
 from nutshell.report.comparison import mcnemar
 
 

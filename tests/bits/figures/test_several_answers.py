@@ -4,9 +4,9 @@ import numpy
 import pytest
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-from nutshell.bits import intervals, units
-from nutshell.bits.metrics import AUC, OF_ANY, of_classes
-from nutshell.bits.units import Units
+from nutshell.bits.figures import intervals, units
+from nutshell.bits.figures.metrics import AUC, OF_ANY, of_classes
+from nutshell.bits.figures.units import Units
 
 
 def draw(answers: int | None = None, count: int = 60) -> dict[str, numpy.ndarray]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy
 
-from nutshell.bits.metrics import Columns, Figure, Metric
-from nutshell.bits.statistics import STATISTICS
+from nutshell.bits.figures.metrics import Columns, Figure, Metric
+from nutshell.bits.figures.statistics import STATISTICS
 from nutshell.machine.errors import UserError
 from nutshell.machine.files import write_bytes
 

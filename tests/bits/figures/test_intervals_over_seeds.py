@@ -6,7 +6,7 @@ import numpy
 import pytest
 from scipy import stats
 
-from nutshell.bits import intervals, statistics
+from nutshell.bits.figures import intervals, statistics
 
 POINTS, WEIGHTS = numpy.polynomial.hermite_e.hermegauss(61)
 WEIGHTS = WEIGHTS / WEIGHTS.sum()  # of a standard normal's values

@@ -9,8 +9,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import accuracy_score, f1_score
 
-from nutshell.bits import statistics
-from nutshell.bits.metrics import OF_NUMBERS, Metric, evaluation_module, of_classes
+from nutshell.bits.figures import statistics
+from nutshell.bits.figures.metrics import OF_NUMBERS, Metric, evaluation_module, of_classes
 from nutshell.data.encoding import vocabularies
 from nutshell.data.text import windows
 from nutshell.tasks import language_model
