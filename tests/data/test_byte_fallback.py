@@ -12,7 +12,7 @@ from nutshell.data.parts import Part
 from nutshell.data.text import stretches, windows
 from nutshell.data.text.templates import Prompts, Template
 from nutshell.machine.errors import UserError
-from nutshell.runs.prompts import requests
+from nutshell.runs.generation.prompts import requests
 
 TEXTS = ["The cat sat on the mat.\n", "Über den Fluß, 猫 🐈  two  spaces\t.", "a", "", "\nthe\n\nend ", "at" * 5000]
 SPACE = "\u2581"

@@ -469,7 +469,7 @@ def test_sixteen_prompts_together_are_three_times_as_fast_as_one_by_one(tmp_path
 import statistics, sys, time, torch
 from transformers import GPT2Config, logging
 from nutshell.models.language.architectures import model_class
-from nutshell.runs import generation, prompts
+from nutshell.runs.generation import prompts, texts as generation
 logging.set_verbosity_error()
 torch.manual_seed(0)
 model = model_class("gpt2")(GPT2Config(n_layer=6, n_embd=256, n_head=4, vocab_size=4096, eos_token_id=0)).eval()

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from nutshell.machine import progress
-from nutshell.runs.generation import GenerateTrainer
+from nutshell.runs.generation.texts import GenerateTrainer
 from nutshell.runs.trainer.classifier import ClassifierTrainer
 from nutshell.runs.trainer.progress import PlainProgress
 from tests.conftest import PROMPTS_YAML, SMALL_YAML, TEXT_YAML

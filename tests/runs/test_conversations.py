@@ -15,7 +15,7 @@ from nutshell.machine.errors import UserError
 from nutshell.machine.files import read_lines
 from nutshell.models.find import read_config
 from nutshell.models.language import build
-from nutshell.runs.prompts import requests
+from nutshell.runs.generation.prompts import requests
 from tests.conftest import PROMPTS_YAML
 
 PLACE = "generate/prompts"

@@ -22,7 +22,7 @@ from nutshell.machine.errors import plural
 from nutshell.machine.files import write_lines
 from nutshell.models.find import files
 from nutshell.report.results.result import Data, EvaluatedOn, Measurement, Parameters
-from nutshell.runs.prompts import Request, load
+from nutshell.runs.generation.prompts import Request, load
 from nutshell.tasks.task import Task, register
 
 METRICS = (
@@ -110,7 +110,7 @@ class Generate(Task):
         from transformers import AutoTokenizer
 
         from nutshell.models.language import build
-        from nutshell.runs import generation
+        from nutshell.runs.generation import texts as generation
         from nutshell.runs.session import pass_of
         from nutshell.runs.trainer.order import in_data_order, longest_first
 

@@ -23,7 +23,7 @@ from nutshell.models.language import architectures, model_config
 from nutshell.report.results.result import Histogram, Measurement, Parameters
 from nutshell.runs import plan as plans
 from nutshell.runs.finished.application import Application
-from nutshell.runs.prompts import Request, requests
+from nutshell.runs.generation.prompts import Request, requests
 from nutshell.tasks.task import Card, Task, register
 
 METRICS = (
@@ -140,7 +140,7 @@ class LanguageModel(Task):
 
     def run(self, experiment: LanguageModelExperiment, args, resume: Path | None, record) -> Measurement:
         from nutshell.models import adapters
-        from nutshell.runs.generation import Samples
+        from nutshell.runs.generation.texts import Samples
         from nutshell.runs.session import Session, data_of, evaluated_on, pass_of, validation
         from nutshell.runs.trainer.language import LanguageModelTrainer
 

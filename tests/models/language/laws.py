@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM, TrainingArguments
 from nutshell.data.encoding import vocabularies
 from nutshell.data.text.windows import join, windows
 from nutshell.models.language import build
-from nutshell.runs import generation
-from nutshell.runs.prompts import Request
+from nutshell.runs.generation import texts as generation
+from nutshell.runs.generation.prompts import Request
 from nutshell.runs.trainer.language import LanguageModelTrainer, TextCollator
 from tests.conftest import ROOT, one_step
 from tests.models.language import tiny

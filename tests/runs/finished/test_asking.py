@@ -22,8 +22,8 @@ from nutshell.models.embedded import registry
 from nutshell.models.language import build
 from nutshell.report.page.texts import SURPRISES_NATS, surprise
 from nutshell.report.terminal import Stream
-from nutshell.runs.generation import Pieces
-from nutshell.runs.prompts import Request
+from nutshell.runs.generation.prompts import Request
+from nutshell.runs.generation.texts import Pieces
 from tests.conftest import PROMPTS_YAML
 
 HELLO = [{"role": "user", "content": "Hello"}]

@@ -16,7 +16,7 @@ from nutshell.experiment.yaml_text import shown
 from nutshell.machine.errors import UserError, plural
 from nutshell.models.find import read_config
 from nutshell.models.language.architectures import context
-from nutshell.runs import prompts
+from nutshell.runs.generation import prompts
 
 logger = logging.getLogger("nutshell")
 
@@ -80,7 +80,7 @@ def ask(
     from transformers.utils import logging
 
     from nutshell.models.language import build
-    from nutshell.runs import generation as generating
+    from nutshell.runs.generation import texts as generating
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -12,7 +12,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase, TrainerCallb
 
 from nutshell.machine.files import read_lines, write_lines
 from nutshell.models.language.causal import CausalModel, Costs, Draw
-from nutshell.runs.prompts import Request
+from nutshell.runs.generation.prompts import Request
 from nutshell.runs.trainer.exact import UntrainedTrainer
 
 NOTHING = -100  # after a continuation's last token

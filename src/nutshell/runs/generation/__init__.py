@@ -1,0 +1,1 @@
+"""Prompts become requests, and requests texts."""
