@@ -1,0 +1,1 @@
+"""Language models in exact integer arithmetic: the same logits, bit for bit, on every machine and in every order."""

@@ -1,0 +1,243 @@
+"""Integers carried by float64: the grid, matrix products, norms, softmax, and probabilities as integer frequencies.
+
+A real number x is kept as the integer round(2^bits x). A sum of integers is exact in float64, in any order, as long as
+no partial sum reaches 2^53; so a matrix product is the same bits whatever library, threads, batch or padding compute
+it, if inputs * max |a| * max |w| < 2^53. What is not a sum is one of + - * / sqrt round floor, which IEEE 754 rounds
+correctly on every processor, each an operation of its own (numba's strict mode fuses none), and a look-up in a table.
+
+Source: the idea of integer networks for coding is Balle et al. 2019, "Integer Networks for Data Compression with
+Latent-Variable Models".
+"""
+
+import math
+from dataclasses import dataclass
+
+import numba
+import numpy
+import torch
+from torch import Tensor
+
+from nutshell.bits.fixed.tables import STEP_BITS, activation_table, exp_table
+from nutshell.machine.errors import UserError
+
+ACTIVATION_BITS = 12  # what enters a matrix product is in steps of 2^-12
+WEIGHT_BITS = 14
+STREAM_BITS = 18  # what layers add to
+PRODUCT_BITS = LOGIT_BITS = ACTIVATION_BITS + WEIGHT_BITS
+SOFTMAX_BITS = 20  # attention's weights before they are divided by their sum: 2^20 for the highest score
+FREQUENCY_BITS = 32
+# Beyond these an activation is clamped, which is as deterministic as all else.
+LIMIT = 1 << (10 + ACTIVATION_BITS)
+HEAD_LIMIT = 1 << (8 + ACTIVATION_BITS)  # queries, keys and values
+STREAM_LIMIT = 1 << (18 + STREAM_BITS)
+NORM_BITS = 20  # of the numbers whose squares a norm sums
+MOST_TOKENS = 4096
+MOST_HIDDEN = 4096
+EXACT = 1 << 53
+
+# q k summed over a head, e v summed over the tokens, the stream and its squares summed over the hidden dimensions.
+assert MOST_HIDDEN * HEAD_LIMIT**2 < EXACT
+assert MOST_TOKENS * (HEAD_LIMIT << SOFTMAX_BITS) < EXACT
+assert MOST_HIDDEN * max(2 * STREAM_LIMIT >> STREAM_BITS, (1 << NORM_BITS) ** 2) < EXACT
+
+_kernel = numba.njit(cache=True, nogil=True, error_model="numpy")
+
+
+def quantize(x: Tensor, bits: int) -> Tensor:
+    """round(2^bits x), in float64."""
+    return torch.round(x.double() * float(1 << bits))
+
+
+@dataclass(frozen=True)
+class Linear:
+    """a W + b in steps of 2^-PRODUCT_BITS.
+
+    Args:
+        weight: (inputs, outputs), integers in steps of 2^-WEIGHT_BITS.
+        bias: (outputs,), integers in steps of 2^-PRODUCT_BITS.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, a: Tensor) -> Tensor:
+        """(rows, inputs) integers of at most LIMIT to (rows, outputs)."""
+        return torch.addmm(self.bias, a, self.weight)
+
+
+def linear(name: str, weight: Tensor, bias: Tensor | None = None) -> Linear:
+    """A product that is proven to be exact.
+
+    Args:
+        name: For the message.
+        weight: (inputs, outputs), real numbers.
+        bias: (outputs,), real numbers, or None.
+
+    Raises:
+        UserError: If LIMIT sum_i |w_ij| + |b_j| can reach 2^52 in some column j, or a weight is not finite.
+    """
+    whole = quantize(weight, WEIGHT_BITS)
+    added = torch.zeros(whole.shape[1], dtype=torch.float64) if bias is None else quantize(bias, PRODUCT_BITS)
+    most = (whole.abs().sum(0) * LIMIT + added.abs()).max().item()
+    if not most < EXACT / 2:  # also if it is no number
+        raise UserError(
+            f"{name}: exact arithmetic needs sums below 2^52, and its weights allow {most:.3g}: use native arithmetic"
+        )
+    return Linear(whole.contiguous(), added)
+
+
+@dataclass(frozen=True)
+class Norm:
+    """(x - mean) / sqrt(var + epsilon) * gain + bias of integers in steps of 2^-STREAM_BITS, in steps of 2^-bits.
+
+    Args:
+        gain, bias: (hidden,), times 2^bits.
+        epsilon: Times 4^STREAM_BITS.
+        centre: Whether the mean is taken off; if not, this is RMSNorm.
+
+    Source: Ba et al. 2016, "Layer Normalization"; Zhang & Sennrich 2019, "Root Mean Square Layer Normalization".
+    """
+
+    gain: numpy.ndarray
+    bias: numpy.ndarray
+    epsilon: float
+    limit: int
+    centre: bool = True
+
+    def __call__(self, stream: Tensor) -> Tensor:
+        out = torch.empty_like(stream)
+        _normalize(stream.numpy(), self.gain, self.bias, self.epsilon, float(self.limit), self.centre, out.numpy())
+        return out
+
+
+def norm(gain: Tensor, bias: Tensor | None, epsilon: float, bits: int = ACTIVATION_BITS, centre: bool = True) -> Norm:
+    """The norm with these parameters, as real numbers; its output in steps of 2^-bits, at most 2^10."""
+    scale, bias = float(1 << bits), torch.zeros_like(gain) if bias is None else bias
+    parts = [(part.double() * scale).numpy() for part in (gain, bias)]
+    return Norm(*parts, epsilon * 4.0**STREAM_BITS, 1 << (10 + bits), centre)
+
+
+@_kernel
+def _normalize(stream, gain, bias, epsilon, limit, centre, out):
+    rows, hidden = stream.shape
+    x = numpy.empty(hidden, numpy.int64)
+    for row in range(rows):
+        total = 0
+        for i in range(hidden):
+            x[i] = int(min(max(stream[row, i], -STREAM_LIMIT), STREAM_LIMIT))
+            total += x[i]
+        mean = total // hidden if centre else 0
+        most = 1
+        for i in range(hidden):
+            x[i] -= mean
+            most = max(most, abs(x[i]))
+        scale = (1 << NORM_BITS) / most  # so that no sum of squares is too large, however large the stream is
+        squares = 0
+        for i in range(hidden):
+            y = int(numpy.rint(x[i] * scale))
+            squares += y * y
+        variance = squares / hidden
+        variance = variance / scale
+        variance = variance / scale
+        inverse = 1.0 / math.sqrt(variance + epsilon)
+        for i in range(hidden):
+            y = x[i] * inverse
+            y = y * gain[i]
+            out[row, i] = min(max(numpy.rint(y + bias[i]), -limit), limit)
+
+
+def rescale(x: Tensor, bits: int, limit: int) -> Tensor:
+    """round(x / 2^bits), clamped to the limit, in x's own place."""
+    return x.mul_(2.0**-bits).round_().clamp_(-limit, limit)
+
+
+class Activation:
+    """max(x, 0) + t(|x|) with a table t, of products (in steps of 2^-PRODUCT_BITS) in their own place, then in steps of
+    2^-ACTIVATION_BITS and at most LIMIT."""
+
+    def __init__(self, name: str):
+        self.table = activation_table(name, ACTIVATION_BITS).astype(numpy.int32)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        _activate(x.view(-1).numpy(), self.table)
+        return x
+
+
+@_kernel
+def _activate(x, table):
+    last = len(table) - 1
+    for i in range(len(x)):
+        place = min(numpy.rint(abs(x[i]) * 2.0 ** (STEP_BITS - PRODUCT_BITS)), last)
+        whole = numpy.rint(max(x[i], 0.0) * 2.0**-WEIGHT_BITS)
+        x[i] = min(whole + table[int(place)], LIMIT)
+
+
+def softmax(scores: Tensor, past: int, scale: float) -> Tensor:
+    """Attention's weights in the scores' own place, 2^SOFTMAX_BITS for a row's highest, and the sums of the rows.
+
+    Args:
+        scores: (heads of all lanes, tokens, past + tokens), integers; a token sees those before it and itself.
+        past: How many tokens were there before.
+        scale: What a score is multiplied with, 2^STEP_BITS included.
+
+    Returns:
+        (heads of all lanes, tokens, 1), the sums.
+    """
+    sums = torch.empty((*scores.shape[:2], 1), dtype=torch.float64)
+    _softmax(scores.numpy(), past, scale, _SOFTMAX, sums.numpy())
+    return sums
+
+
+_SOFTMAX = exp_table(SOFTMAX_BITS).astype(numpy.int32)
+
+
+@_kernel
+def _softmax(scores, past, scale, table, sums):
+    last = len(table) - 1
+    for head in range(scores.shape[0]):
+        for token in range(scores.shape[1]):
+            row, seen = scores[head, token], past + token + 1
+            most = row[0]
+            for i in range(seen):
+                most = max(most, row[i])
+            total = 0
+            for i in range(seen):
+                e = table[int(min(numpy.rint((most - row[i]) * scale), last))]
+                row[i] = e
+                total += e
+            row[seen:] = 0.0
+            sums[head, token, 0] = total
+
+
+_FREQUENCIES = exp_table(FREQUENCY_BITS).astype(numpy.int64)
+
+
+def frequencies(logits: Tensor) -> Tensor:
+    """floor(2^32 e_i / sum_j e_j) + 1 with e = e^(logit - highest logit): how often each token comes, for a range coder.
+
+    Args:
+        logits: (..., vocab), integers in steps of 2^-LOGIT_BITS.
+
+    Returns:
+        int64 (..., vocab): each at least 1, their sum at most 2^32 + vocab.
+    """
+    rows = logits.reshape(-1, logits.shape[-1])
+    out = torch.empty(rows.shape, dtype=torch.int64)
+    _count(rows.numpy(), rows.amax(-1).numpy(), _FREQUENCIES, out.numpy())
+    return out.view(logits.shape)
+
+
+@_kernel
+def _count(logits, highest, table, out):
+    # Sums are exact: vocab 2^32 < 2^63. A quotient rounded up passes no integer, so all floors together stay at 2^32.
+    last = len(table) - 1
+    for row in range(logits.shape[0]):
+        total = 0
+        for i in range(logits.shape[1]):
+            place = min(numpy.rint((highest[row] - logits[row, i]) * 2.0 ** (STEP_BITS - LOGIT_BITS)), last)
+            e = table[int(place)]
+            out[row, i] = e
+            total += e
+        scale = 2.0**FREQUENCY_BITS / total
+        for i in range(logits.shape[1]):
+            out[row, i] = int(out[row, i] * scale) + 1

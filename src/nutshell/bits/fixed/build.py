@@ -1,0 +1,56 @@
+"""Which language models can be computed in exact arithmetic, and the computation of one. Imports no torch at first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish")
+
+
+class FixedModel(Protocol):
+    """What a codec asks of a model in exact arithmetic."""
+
+    vocab: int
+
+    def state(self, lanes: int, tokens: int) -> Any:
+        """An empty state for so many lanes, of at most so many tokens each."""
+
+    def __call__(self, ids: Tensor, state: Any = None, keep: int | None = None) -> Tensor:
+        """Integer logits (lanes, keep, vocab) of the last `keep` of ids (lanes, tokens), as float64 in steps of
+        2^-LOGIT_BITS; None keeps all. A state grows by all of the tokens."""
+
+
+def problem(config: Mapping[str, Any]) -> str | None:
+    """Why there is no exact arithmetic for the model of this config.json; None if there is.
+
+    Args:
+        config: With the keys of its architecture; those that are missing have its defaults.
+    """
+    kind = config.get("model_type")
+    if kind != "gpt2":
+        return f"exact arithmetic is written for gpt2, not for {kind}"
+    activation = config.get("activation_function", "gelu_new")
+    if activation not in ACTIVATIONS:
+        return f"exact arithmetic has no table for the activation {activation}, only for {', '.join(ACTIVATIONS)}"
+    if not config.get("scale_attn_weights", True) or config.get("scale_attn_by_inverse_layer_idx", False):
+        return "exact arithmetic divides scores by sqrt(head size), and this config asks for another scale"
+    return None
+
+
+def build(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> FixedModel:
+    """The model of a config without a problem, in exact arithmetic.
+
+    Args:
+        config: Its config.json.
+        weights: By the names of its safetensors file or its state_dict, of any float dtype.
+
+    Raises:
+        UserError: If its weights are so large that a sum could leave the exact range.
+    """
+    from nutshell.bits.fixed import transformer
+
+    return transformer.gpt2(config, weights)

@@ -1,0 +1,62 @@
+"""The laws of exact arithmetic: the same logits in parallel and step by step, whatever the lanes and what comes later."""
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from nutshell.bits.fixed.arithmetic import LOGIT_BITS
+from nutshell.bits.fixed.build import build
+
+VOCAB = 61
+
+
+def gpt2(**settings):
+    """A small GPT-2 with weights as large as trained ones."""
+    torch.manual_seed(3)
+    sizes = dict(vocab_size=VOCAB, n_layer=2, n_head=2, n_embd=32, n_positions=24, bos_token_id=None, eos_token_id=None)
+    model = GPT2LMHeadModel(GPT2Config(**sizes | settings)).eval()
+    for weight in model.parameters():
+        weight.data += 0.2 * torch.randn_like(weight)
+    return model
+
+
+MODELS = {"gpt2": gpt2}
+
+
+@pytest.fixture(params=list(MODELS))
+def model(request):
+    return MODELS[request.param]()
+
+
+@pytest.fixture
+def ids():
+    return torch.randint(0, VOCAB, (11, 24), generator=torch.Generator().manual_seed(5))
+
+
+def test_parallel_is_step_by_step(model, ids):
+    fixed = build(model.config.to_dict(), model.state_dict())
+    at_once, state = fixed(ids), fixed.state(11, 24)
+    steps = torch.cat([fixed(ids[:, t : t + 1], state) for t in range(24)], 1)
+    assert torch.equal(at_once, steps)
+    state = fixed.state(11, 30)
+    assert fixed(ids[:, :9], state, 0).shape == (11, 0, VOCAB)
+    assert torch.equal(fixed(ids[:, 9:20], state, 4), at_once[:, 16:20])
+    assert torch.equal(fixed(ids[:, 20:], state), at_once[:, 20:])
+
+
+def test_lanes_do_not_meet(model, ids):
+    fixed = build(model.config.to_dict(), model.state_dict())
+    at_once = fixed(ids)
+    for lanes in (1, 3, 9):
+        assert torch.equal(fixed(ids[:lanes]), at_once[:lanes])
+
+
+def test_logits_are_those_of_the_real_model(model, ids):
+    fixed = build(model.config.to_dict(), model.state_dict())
+    with torch.no_grad():
+        reference = model.double()(input_ids=ids).logits
+    logits = fixed(ids) * 2.0**-LOGIT_BITS
+    targets = reference.flatten(0, 1).softmax(-1).multinomial(1, generator=torch.Generator().manual_seed(1))[:, 0]
+    nats = [torch.nn.functional.cross_entropy(rows.flatten(0, 1), targets).item() for rows in (logits, reference)]
+    assert nats[0] == pytest.approx(nats[1], rel=2e-4)
+    assert (logits - reference).abs().max() < 0.05
