@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from nutshell.cli import coding
+
 COMMANDS = {
     "run experiments": {
         "run": "run every seed of each experiment that is not complete; resume what was interrupted",
@@ -23,6 +25,11 @@ COMMANDS = {
         "score": "what each new text costs a language model: nats, bits per byte, tokens",
         "ask": "continue one prompt, token by token; on a terminal each shaded by how much it surprised the model",
     },
+    "compress files": {
+        "compress": "code a file by what a language model expects: exactly as many bits as it costs",
+        "decompress": "the file again, or a message, never another",
+        "info": "what a coded file says of itself",
+    },
 }
 EXAMPLES = """\
 examples:
@@ -35,6 +42,8 @@ examples:
   nutshell predict outputs/quickstart/reviews new.csv --output labelled.csv
   cat texts.txt | nutshell score outputs/quickstart/language_model -
   nutshell ask "The capital of France is" --samples 3
+  nutshell compress smollm2 letter.txt
+  nutshell decompress letter.txt.nut --output again.txt
   accelerate launch --config_file accelerate_config.yaml -m nutshell run experiments/finetune/mrpc.yaml
 
 nutshell COMMAND --help explains one command.
@@ -90,7 +99,7 @@ def _seeds(text: str) -> list[int]:
 def parser() -> argparse.ArgumentParser:
     """The main parser with one for each command."""
     lists = [
-        f"{title}:\n" + "".join(f"  {name:<9}{purpose}\n" for name, purpose in commands.items())
+        f"{title}:\n" + "".join(f"  {name:<11}{purpose}\n" for name, purpose in commands.items())
         for title, commands in COMMANDS.items()
     ]
     main = argparse.ArgumentParser(
@@ -116,6 +125,7 @@ def parser() -> argparse.ArgumentParser:
             _add_prompt(command)
         elif name in COMMANDS["use a finished run"]:
             _add_texts(command)
+    coding.add_arguments(*(every[name] for name in COMMANDS["compress files"]))
     run, report, compare = every["run"], every["report"], every["compare"]
     run.add_argument("--force", action="store_true", help="discard what the seeds' folders hold")
     run.add_argument("--no-track", action="store_true", help="do not track with Weights & Biases")

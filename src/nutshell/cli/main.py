@@ -1,4 +1,4 @@
-"""The commands: `nutshell run`, `show`, `fetch`, `report`, `compare`, `predict`, `score`, `ask`."""
+"""The commands: their order, their errors and their exit codes."""
 
 import argparse
 import logging
@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nutshell.cli.arguments import parse, parser
+from nutshell.cli import coding
+from nutshell.cli.arguments import COMMANDS, parse, parser
 from nutshell.machine import interruption
 from nutshell.machine.errors import LostProcess, UserError, plural
 
@@ -50,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif rank == 0 and arguments.command == "fetch":
             with interruption.listening(True):
                 _fetch(arguments)
+        elif rank == 0 and arguments.command in COMMANDS["compress files"]:
+            with interruption.listening(True):
+                getattr(coding, arguments.command)(arguments)
         elif rank == 0:
             {"report": _report, "compare": _compare, "ask": _ask}[arguments.command](arguments)
     except UserError as error:
@@ -74,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _resume_hint(arguments: argparse.Namespace) -> str:
-    if arguments.command in ("predict", "score"):
+    if arguments.command in ("predict", "score", *COMMANDS["compress files"]):
         return "nothing was written"
     if arguments.command in ("fetch", "ask"):
         return "nothing was kept" if arguments.command == "fetch" else "the text is not whole"

@@ -91,7 +91,7 @@ def replacing(file: Path) -> Iterator[BinaryIO]:
         return
     partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as stream:
+        with partial.open("w+b") as stream:  # what was written may be read again
             yield stream
             stream.flush()
             os.fsync(stream.fileno())

@@ -213,7 +213,7 @@ _FREQUENCIES = exp_table(FREQUENCY_BITS).astype(numpy.int64)
 
 
 def frequencies(logits: Tensor) -> Tensor:
-    """floor(2^32 e_i / sum_j e_j) + 1 with e = e^(logit - highest logit): how often each token comes, for a range coder.
+    """floor(2^32 e_i / sum_j e_j) + 1 with e = e^(logit - highest logit): how often a token comes, for a range coder.
 
     Args:
         logits: (..., vocab), integers in steps of 2^-LOGIT_BITS.

@@ -1,0 +1,197 @@
+"""The commands `compress`, `decompress` and `info`: any file through a language model, and back."""
+
+import argparse
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from nutshell.cli import streams
+from nutshell.cli.streams import STANDARD
+from nutshell.machine import progress
+from nutshell.machine.errors import UserError
+
+SUFFIX = ".nut"
+logger = logging.getLogger("nutshell")
+
+
+def add_arguments(compress: argparse.ArgumentParser, *others: argparse.ArgumentParser) -> None:
+    """The arguments of the three commands."""
+    decompress, info = others
+    compress.add_argument("model", metavar="RUN", help="smollm2, a finished run's folder or seed, or a checkpoint's")
+    for command in (compress, decompress, info):
+        command.add_argument(
+            "file", nargs="?", default=STANDARD, metavar="FILE", help="default: -, which is standard input"
+        )
+    for command, usual in ((compress, f"FILE{SUFFIX}"), (decompress, f"FILE without {SUFFIX}")):
+        command.add_argument(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help=f"written whole or not at all; default: {usual}, of standard input standard output",
+        )
+        command.add_argument("--force", action="store_true", help="replace the output if it is there")
+    compress.add_argument(
+        "--arithmetic",
+        choices=("exact", "native"),
+        help="exact: decodes on every machine; native: quicker, decodes only on this one; default: exact if the "
+        "model has it",
+    )
+    compress.add_argument(
+        "--precision", choices=("fp32", "bf16"), help="of native arithmetic; default: that of the weights"
+    )
+    compress.add_argument(
+        "--lanes", type=_count(1024), metavar="N", help="texts coded side by side: more are quicker, fewer are smaller"
+    )
+    compress.add_argument("--window", type=_count(1 << 20), metavar="TOKENS", help="default: 1024, or the model's most")
+    compress.add_argument("--verify", action="store_true", help="decode it again, and keep it only if it is the text")
+    decompress.add_argument(
+        "--model", metavar="RUN", help="default: the one with these weights among the embedded and those in outputs/"
+    )
+
+
+def _count(most: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and 1 <= int(text[:20]) <= most):
+            raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {most}, not {text[:40]}")
+        return int(text)
+
+    return read
+
+
+def compress(arguments: argparse.Namespace) -> None:
+    """Writes the coded file.
+
+    Raises:
+        UserError: For whatever is wrong with the model, the file or the place to write to.
+    """
+    from nutshell.bits.fixed import build as fixed
+    from nutshell.models.find import read_config
+    from nutshell.runs import coding
+
+    checkpoint = coding.find_checkpoint(arguments.model)
+    output = streams.output(arguments, lambda name: f"{name}{SUFFIX}")
+    offered = fixed.problem(read_config(checkpoint)) is None
+    arithmetic = arguments.arithmetic or ("exact" if offered and not arguments.precision else "native")
+    if arguments.precision and arithmetic == "exact":
+        raise UserError("--precision: exact arithmetic has one of its own; it is of native arithmetic")
+    coding.check(checkpoint, arithmetic, arguments.window)
+    with streams.source(arguments.file) as source, _prepared():
+        from nutshell.bits.codec import stream
+        from nutshell.bits.codec.container import Reader
+
+        coder = coding.load(checkpoint, arithmetic, arguments.precision, arguments.window, arguments.lanes)
+        with streams.target(output) as target:
+            with streams.bar("coding", source.size) as listen:
+                facts = stream.compress(source.stream, target, coder, listen)
+            source.check()
+            if arguments.verify:
+                target.seek(0)
+                with streams.bar("verifying", facts.size_bytes) as listen, open(os.devnull, "wb") as nothing:
+                    stream.decompress(Reader(target, output), nothing, lambda _: coder, listen)
+                target.seek(0, os.SEEK_END)
+    bits = f", {8 * facts.file_bytes / facts.size_bytes:.3f} bits per byte" if facts.size_bytes else ""
+    stored = facts.size_bytes - facts.coded_bytes
+    note = f"; {stored:,} bytes are stored as xz has them, which is shorter here" if stored else ""
+    logger.info(
+        "%s: %s bytes to %s%s, in %s by %s arithmetic%s",
+        streams.shown(output),
+        f"{facts.size_bytes:,}",
+        f"{facts.file_bytes:,}",
+        bits,
+        progress.duration(facts.seconds),
+        arithmetic,
+        note,
+    )
+
+
+def decompress(arguments: argparse.Namespace) -> None:
+    """Writes the text of a coded file, once all of it was found right.
+
+    Raises:
+        UserError: If it is damaged, of another model or of another machine; nothing is written then.
+    """
+    from nutshell.bits.codec.container import Header, Reader
+    from nutshell.runs import coding
+
+    output = streams.output(arguments, _without_suffix)
+    with streams.source(arguments.file, seekable=True) as source, _prepared():
+        reader = Reader(source.stream, source.name)
+
+        def find(header: Header) -> Any:
+            if arguments.model:
+                folder = coding.find_checkpoint(arguments.model)
+            else:
+                folder = coding.find_made_with(header, source.name, _here())
+            return coding.of_header(header, folder, source.name)
+
+        from nutshell.bits.codec import stream
+
+        with streams.target(output) as target, streams.bar("decoding", reader.total.size) as listen:
+            facts = stream.decompress(reader, target, find, listen)
+    logger.info("%s: %s bytes, in %s", streams.shown(output), f"{facts.size_bytes:,}", progress.duration(facts.seconds))
+
+
+def info(arguments: argparse.Namespace) -> None:
+    """Prints what a coded file says of itself.
+
+    Raises:
+        UserError: If it is none, or damaged.
+    """
+    from nutshell.bits.codec.container import CODED, Reader
+
+    with streams.source(arguments.file, seekable=True) as source:
+        reader = Reader(source.stream, source.name)
+        header, total = reader.header, reader.total
+        # Of each segment, not to keep its body.
+        segments = [(segment.mode == CODED, segment.lanes, len(segment.body)) for segment in reader.segments()]
+        coded = [segment for segment in segments if segment[0]]
+        rows = {
+            "file": f"{reader.size:,} bytes",
+            "text": f"{total.size:,} bytes, sha256 {total.sha256.hex()}",
+            "ratio": f"{8 * reader.size / total.size:.4f} bits per byte" if total.size else "no text",
+            "arithmetic": " ".join((header.arithmetic, *header.environment)),
+            "segments": f"{len(segments):,}, of which {len(segments) - len(coded):,} are stored",
+        }
+        if coded:
+            rows |= {
+                "tokens": f"{total.tokens:,}, in at most {max(lanes for _, lanes, _ in coded)} lanes of windows of "
+                f"{header.window:,}",
+                "bodies": f"{sum(size for *_, size in coded):,} bytes",
+            }
+            digests = {name: getattr(header, name).hex() for name in ("weights", "config", "tokenizer", "tables")}
+            rows["digests"] = ", ".join(f"{name} {digest}" for name, digest in digests.items())
+    for name, value in rows.items():
+        print(f"{name + ':':<12}{value}")
+
+
+def _without_suffix(name: str) -> str:
+    if not name.endswith(SUFFIX) or name == SUFFIX:
+        raise UserError(f"{name}: does not end with {SUFFIX}; name the output with --output")
+    return name.removesuffix(SUFFIX)
+
+
+@contextlib.contextmanager
+def _prepared() -> Iterator[None]:
+    """Within it progress is told, and transformers is silent."""
+    with progress.beating():
+        progress.stage("loading the model")
+        from transformers.utils import logging as transformers_logging
+
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+        yield
+
+
+def _here() -> Iterator[Path]:
+    """The folders that may hold the model of a file: the embedded ones that are there, then those in outputs/."""
+    from nutshell.models.embedded.registry import EMBEDDED, served
+    from nutshell.models.language.architectures import CAUSAL
+
+    for name in served(CAUSAL):
+        with contextlib.suppress(UserError):
+            yield EMBEDDED[name].folder()
+    for config in sorted(Path("outputs").glob("**/model/config.json")):
+        yield config.parent
