@@ -6,21 +6,47 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from nutshell.bits.fixed.arithmetic import LOGIT_BITS
 from nutshell.bits.fixed.build import build
+from nutshell.models.language.own.lstm import LstmConfig, LstmForCausalLM
+from nutshell.models.language.own.transformer import ScratchConfig, ScratchForCausalLM
 
 VOCAB = 61
 
 
-def gpt2(**settings):
-    """A small GPT-2 with weights as large as trained ones."""
+def grown(model):
+    """The model with weights as large as trained ones."""
     torch.manual_seed(3)
-    sizes = dict(vocab_size=VOCAB, n_layer=2, n_head=2, n_embd=32, n_positions=24, bos_token_id=None, eos_token_id=None)
-    model = GPT2LMHeadModel(GPT2Config(**sizes | settings)).eval()
     for weight in model.parameters():
         weight.data += 0.2 * torch.randn_like(weight)
-    return model
+    return model.eval()
 
 
-MODELS = {"gpt2": gpt2}
+def gpt2(**settings):
+    sizes = dict(vocab_size=VOCAB, n_layer=2, n_head=2, n_embd=32, n_positions=24, bos_token_id=None, eos_token_id=None)
+    return grown(GPT2LMHeadModel(GPT2Config(**sizes | settings)))
+
+
+def scratch(**settings):
+    sizes = dict(
+        vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=24
+    )
+    return grown(ScratchForCausalLM(ScratchConfig(**sizes | settings)))
+
+
+def lstm(**settings):
+    sizes = dict(vocab_size=VOCAB, embedding_size=32, hidden_size=32)
+    return grown(LstmForCausalLM(LstmConfig(**sizes | settings)))
+
+
+MODELS = {
+    "gpt2": gpt2,
+    "gpt2, untied, gelu": lambda: gpt2(tie_word_embeddings=False, activation_function="gelu"),
+    "scratch": scratch,
+    "scratch, sinusoids, after, relu": lambda: scratch(positions="sinusoidal", norm="post", activation="relu"),
+    "scratch, after, silu": lambda: scratch(norm="post", activation="silu", tie_word_embeddings=False),
+    "lstm": lstm,
+    "lstm, projected": lambda: lstm(embedding_size=16, num_hidden_layers=1),
+    "lstm, untied": lambda: lstm(embedding_size=16, tie_word_embeddings=False),
+}
 
 
 @pytest.fixture(params=list(MODELS))

@@ -10,6 +10,7 @@ Latent-Variable Models".
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numba
@@ -40,7 +41,8 @@ assert MOST_HIDDEN * HEAD_LIMIT**2 < EXACT
 assert MOST_TOKENS * (HEAD_LIMIT << SOFTMAX_BITS) < EXACT
 assert MOST_HIDDEN * max(2 * STREAM_LIMIT >> STREAM_BITS, (1 << NORM_BITS) ** 2) < EXACT
 
-_kernel = numba.njit(cache=True, nogil=True, error_model="numpy")
+# Strict: no operation is fused with another, no sum of floats is taken in another order.
+kernel = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 
 def quantize(x: Tensor, bits: int) -> Tensor:
@@ -110,14 +112,17 @@ class Norm:
         return out
 
 
-def norm(gain: Tensor, bias: Tensor | None, epsilon: float, bits: int = ACTIVATION_BITS, centre: bool = True) -> Norm:
-    """The norm with these parameters, as real numbers; its output in steps of 2^-bits, at most 2^10."""
-    scale, bias = float(1 << bits), torch.zeros_like(gain) if bias is None else bias
-    parts = [(part.double() * scale).numpy() for part in (gain, bias)]
+def norm(
+    weights: Mapping[str, Tensor], name: str, epsilon: float, bits: int = ACTIVATION_BITS, centre: bool = True
+) -> Norm:
+    """The norm with the parameters of this name; its output in steps of 2^-bits and at most 2^10."""
+    gain = weights[f"{name}.weight"]
+    bias = weights[f"{name}.bias"] if centre else torch.zeros_like(gain)
+    parts = [(part.double() * float(1 << bits)).numpy() for part in (gain, bias)]
     return Norm(*parts, epsilon * 4.0**STREAM_BITS, 1 << (10 + bits), centre)
 
 
-@_kernel
+@kernel
 def _normalize(stream, gain, bias, epsilon, limit, centre, out):
     rows, hidden = stream.shape
     x = numpy.empty(hidden, numpy.int64)
@@ -163,7 +168,7 @@ class Activation:
         return x
 
 
-@_kernel
+@kernel
 def _activate(x, table):
     last = len(table) - 1
     for i in range(len(x)):
@@ -191,7 +196,7 @@ def softmax(scores: Tensor, past: int, scale: float) -> Tensor:
 _SOFTMAX = exp_table(SOFTMAX_BITS).astype(numpy.int32)
 
 
-@_kernel
+@kernel
 def _softmax(scores, past, scale, table, sums):
     last = len(table) - 1
     for head in range(scores.shape[0]):
@@ -213,7 +218,7 @@ _FREQUENCIES = exp_table(FREQUENCY_BITS).astype(numpy.int64)
 
 
 def frequencies(logits: Tensor) -> Tensor:
-    """floor(2^32 e_i / sum_j e_j) + 1 with e = e^(logit - highest logit): how often a token comes, for a range coder.
+    """floor(2^32 e_i / sum_j e_j) + 1, e_i = exp(logit_i - highest logit): how often each token comes, for a coder.
 
     Args:
         logits: (..., vocab), integers in steps of 2^-LOGIT_BITS.
@@ -227,7 +232,7 @@ def frequencies(logits: Tensor) -> Tensor:
     return out.view(logits.shape)
 
 
-@_kernel
+@kernel
 def _count(logits, highest, table, out):
     # Sums are exact: vocab 2^32 < 2^63. A quotient rounded up passes no integer, so all floors together stay at 2^32.
     last = len(table) - 1

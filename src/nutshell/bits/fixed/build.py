@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
+_ACTIVATION = {"gpt2": "activation_function", "scratch": "activation", "lstm": ""}  # the config's key
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish")
 
 
@@ -31,9 +32,9 @@ def problem(config: Mapping[str, Any]) -> str | None:
         config: With the keys of its architecture; those that are missing have its defaults.
     """
     kind = config.get("model_type")
-    if kind != "gpt2":
-        return f"exact arithmetic is written for gpt2, not for {kind}"
-    activation = config.get("activation_function", "gelu_new")
+    if kind not in _ACTIVATION:
+        return f"exact arithmetic is written for {', '.join(_ACTIVATION)}, not for {kind}"
+    activation = config.get(_ACTIVATION[kind], "gelu_new")
     if activation not in ACTIVATIONS:
         return f"exact arithmetic has no table for the activation {activation}, only for {', '.join(ACTIVATIONS)}"
     if not config.get("scale_attn_weights", True) or config.get("scale_attn_by_inverse_layer_idx", False):
@@ -51,6 +52,6 @@ def build(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> FixedMode
     Raises:
         UserError: If its weights are so large that a sum could leave the exact range.
     """
-    from nutshell.bits.fixed import transformer
+    from nutshell.bits.fixed import checkpoints
 
-    return transformer.gpt2(config, weights)
+    return getattr(checkpoints, config["model_type"])(config, weights)

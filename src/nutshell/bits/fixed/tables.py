@@ -20,6 +20,7 @@ TWO_OVER_SQRT_PI = float.fromhex("0x1.20dd750429b6dp+0")
 
 STEP_BITS = 11  # a table's argument is in steps of 2^-11
 END = 24  # beyond it exp is 0: e^-24 < 2^-34
+SQUASH_END = 12  # beyond it sigmoid and tanh are 1
 
 Array = numpy.ndarray
 
@@ -59,6 +60,23 @@ def erf(x: Array) -> Array:
     return exp(-square) * total * TWO_OVER_SQRT_PI
 
 
+def waves(tokens: int, hidden: int) -> Array:
+    """Sinusoidal positions (tokens, hidden): sin and cos of p / 10000^(2i / hidden).
+
+    Source: Vaswani et al. 2017, section 3.5.
+    """
+    turns = numpy.arange(tokens)[:, None] * (exp(numpy.arange(0, hidden, 2) / hidden * -LN_10000) / TWO_PI)
+    angles = (turns - numpy.rint(turns)) * TWO_PI
+    square, parts = angles * angles, []
+    for last in (29, 28):  # Taylor's series at |x| <= pi: the last term is below 2^-54
+        total = numpy.ones_like(angles)
+        for power in range(last, 1, -2):
+            total = total * square
+            total = 1.0 - total / (power * (power - 1))
+        parts.append(total)
+    return numpy.stack([angles * parts[0], parts[1]], axis=-1).reshape(tokens, hidden)
+
+
 def gelu(x: Array) -> Array:
     """x Phi(x), with the normal distribution's Phi. Source: Hendrycks & Gimpel 2016."""
     return x * 0.5 * (1.0 + erf(x * SQRT_HALF))
@@ -85,10 +103,13 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"gelu": gelu, "gelu_new": ge
 ACTIVATIONS |= {"gelu_pytorch_tanh": gelu_new, "swish": silu}
 
 
+SQUASHES = {"sigmoid": sigmoid, "tanh": tanh}
+
+
 @cache
 def exp_table(bits: int) -> Array:
     """round(2^bits e^-(i 2^-STEP_BITS)), i = 0, 1, ... until END, and 0 as its last entry; float64 integers."""
-    table = numpy.rint(exp(-_arguments(END)) * float(1 << bits))
+    table = numpy.rint(exp(-_arguments(END, STEP_BITS)) * float(1 << bits))
     table[-1] = 0.0
     return table
 
@@ -96,10 +117,18 @@ def exp_table(bits: int) -> Array:
 @cache
 def activation_table(name: str, bits: int) -> Array:
     """round(2^bits f(-i 2^-STEP_BITS)), i = 0, 1, ... until END, and 0 as its last entry; float64 integers."""
-    table = numpy.rint(ACTIVATIONS[name](-_arguments(END)) * float(1 << bits))
+    table = numpy.rint(ACTIVATIONS[name](-_arguments(END, STEP_BITS)) * float(1 << bits))
     assert table[-1] == 0.0
     return table
 
 
-def _arguments(end: int) -> Array:
-    return numpy.arange((end << STEP_BITS) + 1) * 2.0**-STEP_BITS
+@cache
+def squash_table(name: str, step_bits: int, bits: int) -> Array:
+    """round(2^bits f(i 2^-step_bits)), i = 0, 1, ... until SQUASH_END, where it is 2^bits; float64 integers."""
+    table = numpy.rint(SQUASHES[name](_arguments(SQUASH_END, step_bits)) * float(1 << bits))
+    assert table[-1] == 1 << bits
+    return table
+
+
+def _arguments(end: int, step_bits: int) -> Array:
+    return numpy.arange((end << step_bits) + 1) * 2.0**-step_bits

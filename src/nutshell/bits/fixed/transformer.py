@@ -1,12 +1,11 @@
-"""A decoder-only Transformer in integers: GPT-2, and the one that nutshell writes from its formulas.
+"""A decoder-only Transformer in integers, with its norms before or after the sublayers.
 
 Every activation is an integer in float64; which steps it is in is said where it changes. See arithmetic.py.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +13,7 @@ from torch import Tensor
 from nutshell.bits.fixed.arithmetic import (
     ACTIVATION_BITS,
     HEAD_LIMIT,
+    LIMIT,
     MOST_TOKENS,
     PRODUCT_BITS,
     STREAM_BITS,
@@ -21,9 +21,6 @@ from nutshell.bits.fixed.arithmetic import (
     Activation,
     Linear,
     Norm,
-    linear,
-    norm,
-    quantize,
     rescale,
     softmax,
 )
@@ -34,7 +31,7 @@ ROWS = 8  # lanes whose windows are computed at once: what they need fits into a
 
 @dataclass(frozen=True)
 class Layer:
-    """x + attention(norm(x)), then x + down(activation(up(norm(x)))); the input's three parts are Q, K, V."""
+    """Attention, then feed-forward, down(activation(up(x))); the input's three parts are Q, K, V."""
 
     attention_norm: Norm
     input: Linear
@@ -60,7 +57,8 @@ class Transformer:
         embedding: (vocab, hidden), in steps of 2^-STREAM_BITS.
         positions: (tokens, hidden), in steps of 2^-STREAM_BITS.
         layers: From the first to the last.
-        norm: After the last layer.
+        norm: After the last layer, where the layers' own are before each sublayer, x + f(norm(x)); None where they are
+            after each sum, norm(x + f(x)), in steps of 2^-STREAM_BITS.
         head: hidden to vocab.
         heads: Of a layer.
         activation: Of the feed-forward layers.
@@ -71,7 +69,7 @@ class Transformer:
         embedding: Tensor,
         positions: Tensor,
         layers: Sequence[Layer],
-        norm: Norm,
+        norm: Norm | None,
         head: Linear,
         heads: int,
         activation: Activation,
@@ -110,24 +108,33 @@ class Transformer:
             cache = state or self.state(part.stop - first, tokens)
             caches = [(k[part], v[part]) if state else (k, v) for k, v in zip(cache.keys, cache.values, strict=True)]
             hidden = self._stream(ids[part], caches, past, keep)
-            out[part] = (self.norm(hidden) @ self.head.weight).view(out[part].shape)
+            out[part] = (hidden @ self.head.weight).view(out[part].shape)
         if state:
             state.seen += tokens
         return out
 
     def _stream(self, ids: Tensor, caches: Sequence[tuple[Tensor, Tensor]], past: int, keep: int) -> Tensor:
-        """What leaves the last layer at the last `keep` tokens: (lanes * keep, hidden) in steps of 2^-STREAM_BITS."""
+        """What the head reads at the last `keep` tokens: (lanes * keep, hidden) in steps of 2^-ACTIVATION_BITS."""
         lanes, tokens = ids.shape
         stream = (self.embedding[ids] + self.positions[past : past + tokens]).view(-1, self.hidden)
         for layer, cache in zip(self.layers, caches, strict=True):
             needed = keep if layer is self.layers[-1] else tokens
-            parts = rescale(layer.input(layer.attention_norm(stream)), WEIGHT_BITS, HEAD_LIMIT)
+            parts = rescale(layer.input(self._enter(layer.attention_norm, stream)), WEIGHT_BITS, HEAD_LIMIT)
             heads = self._attend(parts.view(lanes, tokens, 3, self.heads, self.dim), cache, past, needed)
             stream = stream.view(lanes, tokens, -1)[:, tokens - needed :].reshape(-1, self.hidden)
-            stream = stream + layer.output(heads).mul_(2.0 ** (STREAM_BITS - PRODUCT_BITS)).round_()
-            inner = self.activation(layer.up(layer.feed_norm(stream)))
-            stream = stream + layer.down(inner).mul_(2.0 ** (STREAM_BITS - PRODUCT_BITS)).round_()
-        return stream
+            stream = self._add(layer.attention_norm, stream, layer.output(heads))
+            inner = self.activation(layer.up(self._enter(layer.feed_norm, stream)))
+            stream = self._add(layer.feed_norm, stream, layer.down(inner))
+        return self._enter(self.norm, stream)
+
+    def _enter(self, norm: Norm | None, stream: Tensor) -> Tensor:
+        """What a matrix product reads of the stream, in steps of 2^-ACTIVATION_BITS."""
+        return norm(stream) if self.norm else rescale(stream.clone(), STREAM_BITS - ACTIVATION_BITS, LIMIT)
+
+    def _add(self, norm: Norm, stream: Tensor, product: Tensor) -> Tensor:
+        """The stream and a sublayer's product, which is taken."""
+        total = product.mul_(2.0 ** (STREAM_BITS - PRODUCT_BITS)).round_().add_(stream)
+        return total if self.norm else norm(total)
 
     def _attend(self, parts: Tensor, cache: tuple[Tensor, Tensor], past: int, needed: int) -> Tensor:
         """softmax(Q K^T / sqrt(dim)) V at the last `needed` tokens: (lanes * needed, hidden)."""
@@ -140,38 +147,3 @@ class Transformer:
         heads = scores @ cache[1][:, :, :seen].double().view(len(queries), seen, self.dim)
         heads = (heads / sums).round_().view(lanes, self.heads, needed, self.dim)
         return heads.transpose(1, 2).reshape(-1, self.hidden)
-
-
-def gpt2(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Transformer:
-    """A GPT-2 of its config and weights, as they are named in its own file."""
-    weights = {name.removeprefix("transformer."): weight for name, weight in weights.items()}
-    epsilon = config.get("layer_norm_epsilon", 1e-5)
-
-    def _norm(name: str) -> Norm:
-        return norm(weights[f"{name}.weight"], weights[f"{name}.bias"], epsilon)
-
-    def _linear(name: str) -> Linear:
-        return linear(name, weights[f"{name}.weight"], weights[f"{name}.bias"])
-
-    layers = [
-        Layer(
-            _norm(f"h.{i}.ln_1"),
-            _linear(f"h.{i}.attn.c_attn"),
-            _linear(f"h.{i}.attn.c_proj"),
-            _norm(f"h.{i}.ln_2"),
-            _linear(f"h.{i}.mlp.c_fc"),
-            _linear(f"h.{i}.mlp.c_proj"),
-        )
-        for i in range(config["n_layer"])
-    ]
-    embedding = weights["wte.weight"]
-    head = embedding if config.get("tie_word_embeddings", True) else weights["lm_head.weight"]
-    return Transformer(
-        quantize(embedding, STREAM_BITS),
-        quantize(weights["wpe.weight"], STREAM_BITS),
-        layers,
-        _norm("ln_f"),
-        linear("lm_head", head.T),
-        config["n_head"],
-        Activation(config.get("activation_function", "gelu_new")),
-    )
