@@ -156,6 +156,12 @@ def rescale(x: Tensor, bits: int, limit: int) -> Tensor:
     return x.mul_(2.0**-bits).round_().clamp_(-limit, limit)
 
 
+@kernel
+def _enter(x):
+    """A product as a query, key or value, in steps of 2^-ACTIVATION_BITS."""
+    return min(max(numpy.rint(x * 2.0**-WEIGHT_BITS), float(-HEAD_LIMIT)), float(HEAD_LIMIT))
+
+
 class Activation:
     """max(x, 0) + t(|x|) with a table t, of products (in steps of 2^-PRODUCT_BITS) in their own place, then in steps of
     2^-ACTIVATION_BITS and at most LIMIT."""
@@ -170,48 +176,71 @@ class Activation:
 
 @kernel
 def _activate(x, table):
-    last = len(table) - 1
+    last, places = float(len(table) - 1), numpy.empty(len(x), numpy.int32)
+    for i in range(len(x)):  # two loops, since a compiler makes vectors of the first
+        places[i] = int(min(numpy.rint(abs(x[i]) * 2.0 ** (STEP_BITS - PRODUCT_BITS)), last))
     for i in range(len(x)):
-        place = min(numpy.rint(abs(x[i]) * 2.0 ** (STEP_BITS - PRODUCT_BITS)), last)
-        whole = numpy.rint(max(x[i], 0.0) * 2.0**-WEIGHT_BITS)
-        x[i] = min(whole + table[int(place)], LIMIT)
+        x[i] = min(numpy.rint(max(x[i], 0.0) * 2.0**-WEIGHT_BITS) + table[places[i]], float(LIMIT))
 
 
-def softmax(scores: Tensor, past: int, scale: float) -> Tensor:
-    """Attention's weights in the scores' own place, 2^SOFTMAX_BITS for a row's highest, and the sums of the rows.
+def attend(parts: Tensor, keys: Tensor, values: Tensor, past: int, keep: int, scale: float) -> Tensor:
+    """softmax(Q K^T / sqrt(dim)) V of new tokens, each of which sees those before it and itself.
 
     Args:
-        scores: (heads of all lanes, tokens, past + tokens), integers; a token sees those before it and itself.
+        parts: Q, K and V of the new tokens, (lanes, tokens, 3, heads, dim), in steps of 2^-PRODUCT_BITS.
+        keys: (lanes, heads, dim, room), float32 integers in steps of 2^-ACTIVATION_BITS; the new ones are added.
+        values: (lanes, heads, room, dim), likewise.
         past: How many tokens were there before.
+        keep: How many of the last tokens ask.
         scale: What a score is multiplied with, 2^STEP_BITS included.
 
     Returns:
-        (heads of all lanes, tokens, 1), the sums.
+        (lanes, keep, heads, dim) in steps of 2^-ACTIVATION_BITS, at most HEAD_LIMIT.
+
+    Source: Vaswani et al. 2017, section 3.2.1.
     """
-    sums = torch.empty((*scores.shape[:2], 1), dtype=torch.float64)
-    _softmax(scores.numpy(), past, scale, _SOFTMAX, sums.numpy())
-    return sums
+    lanes, tokens, _, heads, dim = parts.shape
+    out = torch.empty((lanes, keep, heads, dim), dtype=torch.float64)
+    _attend(parts.numpy(), keys.numpy(), values.numpy(), past, tokens - keep, scale, _SOFTMAX, out.numpy())
+    return out
 
 
 _SOFTMAX = exp_table(SOFTMAX_BITS).astype(numpy.int32)
 
 
 @kernel
-def _softmax(scores, past, scale, table, sums):
-    last = len(table) - 1
-    for head in range(scores.shape[0]):
-        for token in range(scores.shape[1]):
-            row, seen = scores[head, token], past + token + 1
-            most = row[0]
-            for i in range(seen):
-                most = max(most, row[i])
-            total = 0
-            for i in range(seen):
-                e = table[int(min(numpy.rint((most - row[i]) * scale), last))]
-                row[i] = e
-                total += e
-            row[seen:] = 0.0
-            sums[head, token, 0] = total
+def _attend(parts, keys, values, past, first, scale, table, out):
+    lanes, tokens, _, heads, dim = parts.shape
+    last = float(len(table) - 1)
+    scores, mean, places = numpy.empty(past + tokens), numpy.empty(dim), numpy.empty(past + tokens, numpy.int32)
+    for lane in range(lanes):
+        for head in range(heads):
+            k, v = keys[lane, head], values[lane, head]
+            for token in range(tokens):
+                for d in range(dim):
+                    k[d, past + token] = _enter(parts[lane, token, 1, head, d])
+                    v[past + token, d] = _enter(parts[lane, token, 2, head, d])
+            for token in range(first, tokens):
+                seen = past + token + 1
+                scores[:seen] = 0.0
+                for d in range(dim):
+                    q = _enter(parts[lane, token, 0, head, d])
+                    for i in range(seen):
+                        scores[i] += q * k[d, i]
+                most = scores[0]
+                for i in range(seen):
+                    most = max(most, scores[i])
+                for i in range(seen):
+                    places[i] = int(min(numpy.rint((most - scores[i]) * scale), last))
+                mean[:] = 0.0
+                total = 0
+                for i in range(seen):
+                    e = table[places[i]]
+                    total += e
+                    for d in range(dim):
+                        mean[d] += e * v[i, d]
+                for d in range(dim):
+                    out[lane, token - first, head, d] = numpy.rint(mean[d] / total)
 
 
 _FREQUENCIES = exp_table(FREQUENCY_BITS).astype(numpy.int64)

@@ -12,17 +12,15 @@ from torch import Tensor
 
 from nutshell.bits.fixed.arithmetic import (
     ACTIVATION_BITS,
-    HEAD_LIMIT,
     LIMIT,
     MOST_TOKENS,
     PRODUCT_BITS,
     STREAM_BITS,
-    WEIGHT_BITS,
     Activation,
     Linear,
     Norm,
+    attend,
     rescale,
-    softmax,
 )
 from nutshell.bits.fixed.tables import STEP_BITS
 
@@ -108,7 +106,7 @@ class Transformer:
             cache = state or self.state(part.stop - first, tokens)
             caches = [(k[part], v[part]) if state else (k, v) for k, v in zip(cache.keys, cache.values, strict=True)]
             hidden = self._stream(ids[part], caches, past, keep)
-            out[part] = (hidden @ self.head.weight).view(out[part].shape)
+            torch.mm(hidden, self.head.weight, out=out[part].flatten(0, 1))
         if state:
             state.seen += tokens
         return out
@@ -119,8 +117,8 @@ class Transformer:
         stream = (self.embedding[ids] + self.positions[past : past + tokens]).view(-1, self.hidden)
         for layer, cache in zip(self.layers, caches, strict=True):
             needed = keep if layer is self.layers[-1] else tokens
-            parts = rescale(layer.input(self._enter(layer.attention_norm, stream)), WEIGHT_BITS, HEAD_LIMIT)
-            heads = self._attend(parts.view(lanes, tokens, 3, self.heads, self.dim), cache, past, needed)
+            parts = layer.input(self._enter(layer.attention_norm, stream)).view(lanes, tokens, 3, self.heads, self.dim)
+            heads = attend(parts, *cache, past, needed, self.scale).view(-1, self.hidden)
             stream = stream.view(lanes, tokens, -1)[:, tokens - needed :].reshape(-1, self.hidden)
             stream = self._add(layer.attention_norm, stream, layer.output(heads))
             inner = self.activation(layer.up(self._enter(layer.feed_norm, stream)))
@@ -135,15 +133,3 @@ class Transformer:
         """The stream and a sublayer's product, which is taken."""
         total = product.mul_(2.0 ** (STREAM_BITS - PRODUCT_BITS)).round_().add_(stream)
         return total if self.norm else norm(total)
-
-    def _attend(self, parts: Tensor, cache: tuple[Tensor, Tensor], past: int, needed: int) -> Tensor:
-        """softmax(Q K^T / sqrt(dim)) V at the last `needed` tokens: (lanes * needed, hidden)."""
-        lanes, tokens, seen = *parts.shape[:2], past + parts.shape[1]
-        cache[0][..., past:seen] = parts[:, :, 1].permute(0, 2, 3, 1)
-        cache[1][:, :, past:seen] = parts[:, :, 2].transpose(1, 2)
-        queries = parts[:, tokens - needed :, 0].transpose(1, 2).reshape(lanes * self.heads, needed, self.dim)
-        scores = queries @ cache[0][..., :seen].double().view(len(queries), self.dim, seen)
-        sums = softmax(scores, seen - needed, self.scale)
-        heads = scores @ cache[1][:, :, :seen].double().view(len(queries), seen, self.dim)
-        heads = (heads / sums).round_().view(lanes, self.heads, needed, self.dim)
-        return heads.transpose(1, 2).reshape(-1, self.hidden)
