@@ -1,0 +1,170 @@
+"""Whatever goes in comes out, in as many bytes as the model says."""
+
+import io
+import lzma
+import math
+import random
+import zlib
+
+import numpy
+import pytest
+import torch
+
+from nutshell.bits.codec import stream
+from nutshell.bits.codec.container import EXACT, NATIVE, SEGMENT_BYTES, Reader
+from nutshell.data.encoding import vocabularies
+from nutshell.data.text.windows import windows
+from nutshell.machine.errors import UserError
+from nutshell.models.find import read_config
+from nutshell.models.language import build
+from nutshell.runs import coding
+from tests.bits.codec.conftest import CONTENTS, ENGLISH, GOLDEN, TEXT, pack, unpack
+
+
+@pytest.mark.parametrize("arithmetic", [EXACT, NATIVE])
+@pytest.mark.parametrize("lanes", [1, 7, 32, 64])
+def test_every_content_comes_back(arithmetic, lanes, coders):
+    coder = coders(arithmetic, lanes)
+    for name, whole in CONTENTS.items():
+        raw = whole[: 400 * min(lanes, 4)]
+        content, facts = pack(raw, coder)
+        assert unpack(content, coder) == raw, name
+        assert facts.file_bytes == len(content) and facts.size_bytes == len(raw)
+        if facts.coded_bytes:
+            assert facts.body_bytes <= facts.ideal_bits / 8 * 1.0001 + 3
+
+
+@pytest.mark.parametrize("arithmetic", [EXACT, NATIVE])
+def test_a_text_of_the_models_kind_is_coded(arithmetic, coders):
+    content, facts = pack(TEXT, coders(arithmetic, 2))
+    assert facts.coded_bytes == len(TEXT) and len(content) < len(lzma.compress(TEXT)) * 0.8
+
+
+def test_the_file_of_an_earlier_version_decodes(coders):
+    assert unpack((GOLDEN / "text.nut").read_bytes(), coders(EXACT)) == TEXT
+
+
+def test_the_same_file_as_earlier(coders):
+    assert pack(TEXT, coders(EXACT, 3))[0] == (GOLDEN / "text.nut").read_bytes()
+
+
+def test_all_that_is_not_a_body_is_short(coders):
+    for arithmetic in (EXACT, NATIVE):
+        content, facts = pack(TEXT, coders(arithmetic, 1))
+        assert len(content) - facts.body_bytes < 120 + 8  # and what a segment says of itself
+
+
+def test_what_is_stored_needs_no_model(coders):
+    content, _ = pack(CONTENTS["random bytes"], coders(EXACT))
+    target = io.BytesIO()
+    stream.decompress(Reader(io.BytesIO(content), "x.nut"), target, lambda _: pytest.fail("asks for a model"))
+    assert target.getvalue() == CONTENTS["random bytes"]
+
+
+class Cheap:
+    """Codes nothing."""
+
+    def __init__(self, header):
+        self.header = header
+
+    def encode(self, raw, listen):
+        return None
+
+
+@pytest.mark.parametrize("end", [b"", b"a", "猫".encode(), "🐚".encode(), b"\x80\x80\x80\x80\x80", b"\xf0\x9f"])
+def test_long_texts_are_cut_between_characters(end, coders):
+    """At every place that a character can have before the cut."""
+    coder = Cheap(coders(EXACT).header)
+    for place in range(6):
+        raw = b"x" * (SEGMENT_BYTES - place) + end + b"y" * SEGMENT_BYTES + end
+        content, facts = pack(raw, coder)
+        assert unpack(content, coder) == raw and facts.size_bytes == len(raw)
+        sizes = [segment.size for segment in Reader(io.BytesIO(content), "x").segments()]
+        starts = numpy.cumsum([0, *sizes])
+        if end[:1] != b"\x80":
+            assert all(raw[start] & 0xC0 != 0x80 for start in starts[:-1])
+
+
+def test_bits_are_those_of_the_language_model(coders):
+    """The ideal bits are the nats of task: language_model's windows of the same stride, in fp32."""
+    model, vocabulary = build.load(GOLDEN).eval(), vocabularies.of_checkpoint(GOLDEN, read_config(GOLDEN))
+    raw = ENGLISH * 9
+    ids = [vocabulary.end_of_text, *vocabulary.tokenizer.encode(raw.decode()).ids, vocabulary.end_of_text]
+    cut = windows(numpy.array(ids), vocabulary, block_tokens=64, stride=32, count_ends=False)
+    nats = 0.0
+    for begin, end, scored in cut.spans:
+        with torch.no_grad():
+            costs = model.token_nats(torch.tensor([ids[begin:end]]))[0]
+        scored_costs = costs[len(costs) - scored :]
+        nats += scored_costs[: len(scored_costs) - (end == len(ids))].double().sum().item()
+    for arithmetic in (EXACT, NATIVE):
+        _, facts = pack(raw, coders(arithmetic, 1))
+        assert facts.ideal_bits == pytest.approx(nats / math.log(2), rel=1e-4)
+        assert facts.body_bytes <= facts.ideal_bits / 8 * 1.0001 + 3
+
+
+def damage(generator: random.Random, content: bytes) -> bytes:
+    """A file with bits flipped, bytes cut, added or swapped; in half of the cases with its checksum repaired."""
+    changed = bytearray(content)
+    for _ in range(generator.choice([1, 1, 2, 5])):
+        kind, place = generator.randrange(5), generator.randrange(5, len(changed))
+        if kind == 0:
+            changed[place] ^= 1 << generator.randrange(8)
+        elif kind == 1:
+            del changed[place:]
+        elif kind == 2:
+            del changed[place : place + generator.randint(1, 9)]
+        elif kind == 3:
+            changed[place:place] = bytes(generator.randrange(256) for _ in range(generator.randint(1, 9)))
+        else:
+            other = generator.randrange(5, len(changed))
+            changed[place], changed[other] = changed[other], changed[place]
+        if len(changed) < 60:
+            break
+    if generator.random() < 0.5 and len(changed) > 4:
+        changed[-4:] = zlib.crc32(changed[:-4]).to_bytes(4, "little")
+    return bytes(changed)
+
+
+def test_damaged_files_are_refused(coders):
+    """200 of them: none decodes to another text, none ends in another error."""
+    generator = random.Random(13)
+    stored, _ = pack(CONTENTS["random bytes"], coders(EXACT))
+    refused = 0
+    for number in range(200):
+        whole, text = ((GOLDEN / "text.nut").read_bytes(), TEXT) if number % 4 else (stored, CONTENTS["random bytes"])
+        content = damage(generator, whole)
+        try:
+            assert unpack(content, coders(EXACT)) == text  # a bit may be one that nothing depends on
+        except UserError as error:
+            refused += 1
+            assert str(error).startswith("text.nut: is") and "\n" not in str(error)
+    assert refused >= 190
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "is empty"),
+        (b"PK\x03\x04 a zip", "is no file of nutshell compress"),
+        (b"\x89NUT\x07 of the future", "is of version 7"),
+        (b"\x89NUT\x01", "is damaged or cut short"),
+        (b"\x89N", "is damaged or cut short"),
+    ],
+)
+def test_what_is_no_file(content, reason, coders):
+    with pytest.raises(UserError, match=reason):
+        unpack(content, coders(EXACT))
+
+
+def test_causality(coders):
+    """What is coded does not depend on what comes after it: the bodies of texts with one beginning share theirs."""
+    coder = coders(EXACT, 1)
+    first, second = TEXT[:300] + b"X" + TEXT[301:], TEXT
+    bodies = [next(iter(Reader(io.BytesIO(pack(raw, coder)[0]), "x").segments())).body for raw in (first, second)]
+    assert bodies[0][:60] == bodies[1][:60] and bodies[0] != bodies[1]
+
+
+def test_a_window_that_the_model_has_not(coders):
+    with pytest.raises(UserError, match=r"a window of 65 tokens is more than .* can be fed: 64"):
+        coding.load(GOLDEN, EXACT, window=65)
