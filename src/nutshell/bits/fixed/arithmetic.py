@@ -156,12 +156,6 @@ def rescale(x: Tensor, bits: int, limit: int) -> Tensor:
     return x.mul_(2.0**-bits).round_().clamp_(-limit, limit)
 
 
-@kernel
-def _enter(x):
-    """A product as a query, key or value, in steps of 2^-ACTIVATION_BITS."""
-    return min(max(numpy.rint(x * 2.0**-WEIGHT_BITS), float(-HEAD_LIMIT)), float(HEAD_LIMIT))
-
-
 class Activation:
     """max(x, 0) + t(|x|) with a table t, of products (in steps of 2^-PRODUCT_BITS) in their own place, then in steps of
     2^-ACTIVATION_BITS and at most LIMIT."""
@@ -183,14 +177,38 @@ def _activate(x, table):
         x[i] = min(numpy.rint(max(x[i], 0.0) * 2.0**-WEIGHT_BITS) + table[places[i]], float(LIMIT))
 
 
-def attend(parts: Tensor, keys: Tensor, values: Tensor, past: int, keep: int, scale: float) -> Tensor:
+@dataclass(frozen=True)
+class Memory:
+    """Keys and values of past tokens, small, since a step reads all of them: int16 times a power of two of its own for
+    each token and head, which is 1 (a step of 2^-ACTIVATION_BITS) as long as no number is above 8.
+
+    Args:
+        keys: (lanes, heads, dim, room), int16.
+        values: (lanes, heads, room, dim), int16.
+        units: (lanes, 2, heads, room), float32: the powers of two of keys, and of values.
+    """
+
+    keys: Tensor
+    values: Tensor
+    units: Tensor
+
+    @classmethod
+    def empty(cls, lanes: int, heads: int, dim: int, room: int) -> "Memory":
+        shapes = (lanes, heads, dim, room), (lanes, heads, room, dim)
+        return cls(*(torch.empty(shape, dtype=torch.int16) for shape in shapes), torch.empty(lanes, 2, heads, room))
+
+    def of(self, lanes: slice) -> "Memory":
+        """The same memory, of some lanes."""
+        return Memory(self.keys[lanes], self.values[lanes], self.units[lanes])
+
+
+def attend(parts: Tensor, memory: Memory, past: int, keep: int, scale: float) -> Tensor:
     """softmax(Q K^T / sqrt(dim)) V of new tokens, each of which sees those before it and itself.
 
     Args:
         parts: Q, K and V of the new tokens, (lanes, tokens, 3, heads, dim), in steps of 2^-PRODUCT_BITS.
-        keys: (lanes, heads, dim, room), float32 integers in steps of 2^-ACTIVATION_BITS; the new ones are added.
-        values: (lanes, heads, room, dim), likewise.
-        past: How many tokens were there before.
+        memory: Of the past tokens; the new ones are added.
+        past: How many they are.
         keep: How many of the last tokens ask.
         scale: What a score is multiplied with, 2^STEP_BITS included.
 
@@ -201,7 +219,8 @@ def attend(parts: Tensor, keys: Tensor, values: Tensor, past: int, keep: int, sc
     """
     lanes, tokens, _, heads, dim = parts.shape
     out = torch.empty((lanes, keep, heads, dim), dtype=torch.float64)
-    _attend(parts.numpy(), keys.numpy(), values.numpy(), past, tokens - keep, scale, _SOFTMAX, out.numpy())
+    arrays = (part.numpy() for part in (parts, memory.keys, memory.values, memory.units))
+    _attend(*arrays, past, tokens - keep, scale, _SOFTMAX, out.numpy())
     return out
 
 
@@ -209,26 +228,32 @@ _SOFTMAX = exp_table(SOFTMAX_BITS).astype(numpy.int32)
 
 
 @kernel
-def _attend(parts, keys, values, past, first, scale, table, out):
+def _attend(parts, keys, values, units, past, first, scale, table, out):
     lanes, tokens, _, heads, dim = parts.shape
     last = float(len(table) - 1)
     scores, mean, places = numpy.empty(past + tokens), numpy.empty(dim), numpy.empty(past + tokens, numpy.int32)
     for lane in range(lanes):
         for head in range(heads):
-            k, v = keys[lane, head], values[lane, head]
+            k, v, key_units, value_units = (
+                keys[lane, head],
+                values[lane, head],
+                units[lane, 0, head],
+                units[lane, 1, head],
+            )
             for token in range(tokens):
-                for d in range(dim):
-                    k[d, past + token] = _enter(parts[lane, token, 1, head, d])
-                    v[past + token, d] = _enter(parts[lane, token, 2, head, d])
+                key_units[past + token] = _remember(parts[lane, token, 1, head], k[:, past + token])
+                value_units[past + token] = _remember(parts[lane, token, 2, head], v[past + token])
             for token in range(first, tokens):
                 seen = past + token + 1
                 scores[:seen] = 0.0
                 for d in range(dim):
-                    q = _enter(parts[lane, token, 0, head, d])
+                    q = numpy.rint(parts[lane, token, 0, head, d] * 2.0**-WEIGHT_BITS)
+                    q = min(max(q, float(-HEAD_LIMIT)), float(HEAD_LIMIT))
                     for i in range(seen):
                         scores[i] += q * k[d, i]
-                most = scores[0]
+                most = scores[0] * key_units[0]
                 for i in range(seen):
+                    scores[i] *= key_units[i]
                     most = max(most, scores[i])
                 for i in range(seen):
                     places[i] = int(min(numpy.rint((most - scores[i]) * scale), last))
@@ -237,10 +262,25 @@ def _attend(parts, keys, values, past, first, scale, table, out):
                 for i in range(seen):
                     e = table[places[i]]
                     total += e
+                    weight = e * value_units[i]
                     for d in range(dim):
-                        mean[d] += e * v[i, d]
+                        mean[d] += weight * v[i, d]
                 for d in range(dim):
                     out[lane, token - first, head, d] = numpy.rint(mean[d] / total)
+
+
+@kernel
+def _remember(product, place):
+    """Writes a token's key or value as int16, and returns their unit."""
+    most, unit = 0.0, 1.0
+    for x in product:
+        most = max(most, abs(x))
+    while most > 32767.0 * unit * (1 << WEIGHT_BITS) and unit < HEAD_LIMIT >> 15:
+        unit *= 2.0
+    for d in range(len(product)):
+        x = numpy.rint(product[d] * (2.0**-WEIGHT_BITS / unit))
+        place[d] = int(min(max(x, -32767.0), 32767.0))
+    return unit
 
 
 _FREQUENCIES = exp_table(FREQUENCY_BITS).astype(numpy.int64)

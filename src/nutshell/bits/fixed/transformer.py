@@ -18,6 +18,7 @@ from nutshell.bits.fixed.arithmetic import (
     STREAM_BITS,
     Activation,
     Linear,
+    Memory,
     Norm,
     attend,
     rescale,
@@ -41,10 +42,9 @@ class Layer:
 
 @dataclass
 class State:
-    """Keys (lanes, heads, dim, tokens) and values (lanes, heads, tokens, dim) of each layer, as float32 integers."""
+    """The keys and values of each layer, and of how many tokens they are."""
 
-    keys: list[Tensor]
-    values: list[Tensor]
+    layers: list[Memory]
     seen: int = 0
 
 
@@ -81,8 +81,7 @@ class Transformer:
 
     def state(self, lanes: int, tokens: int) -> State:
         """An empty cache for at most so many tokens of each lane."""
-        keys, values = (lanes, self.heads, self.dim, tokens), (lanes, self.heads, tokens, self.dim)
-        return State([torch.empty(keys) for _ in self.layers], [torch.empty(values) for _ in self.layers])
+        return State([Memory.empty(lanes, self.heads, self.dim, tokens) for _ in self.layers])
 
     @torch.inference_mode()
     def __call__(self, ids: Tensor, state: State | None = None, keep: int | None = None) -> Tensor:
@@ -103,22 +102,24 @@ class Transformer:
         rows = lanes if tokens == 1 else ROWS
         for first in range(0, lanes, rows):
             part = slice(first, min(first + rows, lanes))
-            cache = state or self.state(part.stop - first, tokens)
-            caches = [(k[part], v[part]) if state else (k, v) for k, v in zip(cache.keys, cache.values, strict=True)]
-            hidden = self._stream(ids[part], caches, past, keep)
+            if state:
+                memories = [memory.of(part) for memory in state.layers]
+            else:
+                memories = self.state(part.stop - first, tokens).layers
+            hidden = self._stream(ids[part], memories, past, keep)
             torch.mm(hidden, self.head.weight, out=out[part].flatten(0, 1))
         if state:
             state.seen += tokens
         return out
 
-    def _stream(self, ids: Tensor, caches: Sequence[tuple[Tensor, Tensor]], past: int, keep: int) -> Tensor:
+    def _stream(self, ids: Tensor, memories: Sequence[Memory], past: int, keep: int) -> Tensor:
         """What the head reads at the last `keep` tokens: (lanes * keep, hidden) in steps of 2^-ACTIVATION_BITS."""
         lanes, tokens = ids.shape
         stream = (self.embedding[ids] + self.positions[past : past + tokens]).view(-1, self.hidden)
-        for layer, cache in zip(self.layers, caches, strict=True):
+        for layer, memory in zip(self.layers, memories, strict=True):
             needed = keep if layer is self.layers[-1] else tokens
             parts = layer.input(self._enter(layer.attention_norm, stream)).view(lanes, tokens, 3, self.heads, self.dim)
-            heads = attend(parts, *cache, past, needed, self.scale).view(-1, self.hidden)
+            heads = attend(parts, memory, past, needed, self.scale).view(-1, self.hidden)
             stream = stream.view(lanes, tokens, -1)[:, tokens - needed :].reshape(-1, self.hidden)
             stream = self._add(layer.attention_norm, stream, layer.output(heads))
             inner = self.activation(layer.up(self._enter(layer.feed_norm, stream)))
