@@ -18,14 +18,14 @@ from nutshell.bits.fixed.arithmetic import (
     STREAM_BITS,
     Activation,
     Linear,
-    Memory,
     Norm,
-    attend,
     rescale,
 )
+from nutshell.bits.fixed.attention import Memory, attend
 from nutshell.bits.fixed.tables import STEP_BITS
+from nutshell.bits.fixed.threads import spread
 
-ROWS = 8  # lanes whose windows are computed at once: what they need fits into a processor's cache
+ROWS = 512  # tokens of all lanes that are computed at once: what they need fits into a processor's cache
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,6 @@ class Transformer:
         """An empty cache for at most so many tokens of each lane."""
         return State([Memory.empty(lanes, self.heads, self.dim, tokens) for _ in self.layers])
 
-    @torch.inference_mode()
     def __call__(self, ids: Tensor, state: State | None = None, keep: int | None = None) -> Tensor:
         """Logits of the last tokens; the state, if there is one, grows by all of them.
 
@@ -99,15 +98,17 @@ class Transformer:
         keep, past = tokens if keep is None else keep, state.seen if state else 0
         assert past + tokens <= min(len(self.positions), MOST_TOKENS)
         out = torch.empty((lanes, keep, self.vocab), dtype=torch.float64)
-        rows = lanes if tokens == 1 else ROWS
-        for first in range(0, lanes, rows):
-            part = slice(first, min(first + rows, lanes))
+
+        @torch.inference_mode()
+        def _compute(part: slice):
             if state:
                 memories = [memory.of(part) for memory in state.layers]
             else:
-                memories = self.state(part.stop - first, tokens).layers
+                memories = self.state(part.stop - part.start, tokens).layers
             hidden = self._stream(ids[part], memories, past, keep)
             torch.mm(hidden, self.head.weight, out=out[part].flatten(0, 1))
+
+        spread(_compute, lanes, max(1, ROWS // tokens))
         if state:
             state.seen += tokens
         return out
