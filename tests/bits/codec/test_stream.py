@@ -18,7 +18,7 @@ from nutshell.machine.errors import UserError
 from nutshell.models.find import read_config
 from nutshell.models.language import build
 from nutshell.runs import coding
-from tests.bits.codec.conftest import CONTENTS, ENGLISH, GOLDEN, TEXT, pack, unpack
+from tests.bits.codec.conftest import CONTENTS, GOLDEN, TEXT, pack, unpack
 
 
 @pytest.mark.parametrize("arithmetic", [EXACT, NATIVE])
@@ -88,7 +88,7 @@ def test_long_texts_are_cut_between_characters(end, coders):
 def test_bits_are_those_of_the_language_model(coders):
     """The ideal bits are the nats of task: language_model's windows of the same stride, in fp32."""
     model, vocabulary = build.load(GOLDEN).eval(), vocabularies.of_checkpoint(GOLDEN, read_config(GOLDEN))
-    raw = ENGLISH * 9
+    raw = TEXT[:400]
     ids = [vocabulary.end_of_text, *vocabulary.tokenizer.encode(raw.decode()).ids, vocabulary.end_of_text]
     cut = windows(numpy.array(ids), vocabulary, block_tokens=64, stride=32, count_ends=False)
     nats = 0.0
