@@ -88,6 +88,35 @@ def test_names_are_text(shown):
     assert name not in html
 
 
+def models(root, figures: dict[str, tuple[int, int]]) -> str:
+    """The page of models with these code bytes, and classifiers of them with so many right answers of 40."""
+    for name, (size, right) in figures.items():
+        own = coded(name, size, kind="model", weights="fp32", model_bytes={"fp32": 9})
+        write(root / f"bits/{name}", compressed([own], name=f"outputs/{name}"))
+        files = classified(right=right)
+        for tree in (files["experiment.yaml"], files["metrics.json"]["experiment"]):
+            tree |= {"model": {"name": f"outputs/{name}", "revision": None}, "data": {"name": "imdb"}}
+        write(root / f"labels/{name}", files)
+    html = page.render(series(results.find([root])))
+    Elements(html)
+    return words(html)
+
+
+def test_compression_against_accuracy(tmp_path):
+    """In order, and as 24 orders of four things have it: 2 of them are as far from 0."""
+    text = models(tmp_path, {"a": (200_000, 36), "b": (250_000, 30), "c": (300_000, 25), "d": (310_000, 21)})
+    assert "accuracy over bits per byte of 1 MB of imdb, test part" in text
+    assert "rank correlation -1.00 over 4 models, p = 0.083; too few models to tell it from chance" in text
+
+
+def test_two_models_have_no_correlation(tmp_path):
+    assert "2 models, too few to speak of" in models(tmp_path, {"a": (200_000, 36), "b": (250_000, 30)})
+
+
+def test_one_model_has_no_plot_of_accuracy(tmp_path):
+    assert "Compression and accuracy" not in models(tmp_path, {"a": (200_000, 36)})
+
+
 @pytest.mark.parametrize("every", [[coded()], [coded("a", 1, 1), coded("b", 1, 1)]])
 def test_few_codes(shown, every):
     (text,), html = shown(every)

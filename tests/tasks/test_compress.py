@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from nutshell.bits import baselines, weights
+from nutshell.bits import weights
+from nutshell.bits.baselines import compressors
 from nutshell.bits.codec import stream
 from nutshell.data.datasets import TextData
 from nutshell.data.text import documents
@@ -137,8 +138,8 @@ def test_a_text_of_the_user_s_own(run, tmp_path):
 
 
 def test_a_compressor_that_fails_is_marked(run, monkeypatch):
-    broken = baselines.Compressor("bzip2 -9", bz2.compress, lambda code: b"another text")
-    monkeypatch.setitem(baselines.COMPRESSORS, "bzip2", broken)
+    broken = compressors.Compressor("bzip2 -9", bz2.compress, lambda code: b"another text")
+    monkeypatch.setitem(compressors.COMPRESSORS, "bzip2", broken)
     found = run(YAML, "data.bytes=200")
     assert by_name(found, 200)["bzip2 -9"]["code_bytes"] is None
     assert "bzip2 -9 failed: its decoder did not return the text" in found["notes"]

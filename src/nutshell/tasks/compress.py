@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy
 
-from nutshell.bits import baselines
+from nutshell.bits.baselines.compressors import COMPRESSORS, installed, measure
 from nutshell.bits.codec import container, stream
 from nutshell.bits.figures.codes import Code
 from nutshell.bits.figures.metrics import Metric
@@ -86,7 +86,7 @@ class CompressExperiment(Experiment):
     window: Positive | None = None  # tokens
     lanes: Positive | None = None
     data: beginnings.Beginning
-    compressors: list[Literal[tuple(baselines.COMPRESSORS)]] | None = None  # None: those that are installed
+    compressors: list[Literal[tuple(COMPRESSORS)]] | None = None  # None: those that are installed
 
 
 class Compress(Task):
@@ -147,7 +147,7 @@ class Compress(Task):
                 codes.append(code)
                 for word in words:
                     progress.stage(f"{word}, {len(raw):,} bytes")
-                    codes.append(baselines.code(name, raw, baselines.COMPRESSORS[word]))
+                    codes.append(measure(name, raw, COMPRESSORS[word]))
         raw, longest = texts[-1], codes[-1 - len(words)]
         columns = {"code_bits": 8 * longest.code_bytes, "total_bits": 8 * longest.total_bytes, "bytes": len(raw)}
         units = Units("texts", METRICS, {key: numpy.array([value]) for key, value in columns.items()})
@@ -190,9 +190,9 @@ class Compress(Task):
 
 def _check_compressors(experiment: CompressExperiment) -> list[str]:
     """The words of those that the text is coded with, too."""
-    installed = baselines.installed()
-    words = installed if experiment.compressors is None else list(dict.fromkeys(experiment.compressors))
-    if missing := [word for word in words if word not in installed]:
+    present = installed()
+    words = present if experiment.compressors is None else list(dict.fromkeys(experiment.compressors))
+    if missing := [word for word in words if word not in present]:
         raise UserError(f"compressors: the program {missing[0]} is not on this machine; install it, or leave it out")
     return words
 

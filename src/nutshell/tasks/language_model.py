@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import numpy
 from pydantic import BaseModel, Field, field_validator
 
-from nutshell.bits import baselines
+from nutshell.bits.baselines import compressors
 from nutshell.bits.figures.metrics import Metric
 from nutshell.bits.figures.statistics import bits_ratio, exponential_ratio
 from nutshell.bits.figures.units import Units
@@ -191,7 +191,7 @@ class LanguageModel(Task):
             evaluated_on=evaluated_on(parts, args, units, "document", trained, experiment.evaluation.rules),
             metrics=units.figures(),
             validation=validation(trainer, METRICS, parts) if trained else None,
-            baseline={"bits_per_byte": baselines.compressors(part.documents)}
+            baseline={"bits_per_byte": compressors.bits_per_byte(part.documents)}
             if trainer.is_world_process_zero()
             else {},
             data=data_of(parts, {name: len(tokens) for name, tokens in streams.items()}),

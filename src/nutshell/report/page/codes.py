@@ -1,15 +1,19 @@
 """The whole price of a text: its code and the model that decodes it, for every model and compressor."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
 
 from markupsafe import Markup
+from scipy import stats
 
 from nutshell.bits.figures.codes import Code, break_even_bytes, by_text
 from nutshell.report.page import plots
+from nutshell.report.results.runs import settings
 from nutshell.report.results.summary import Series
 
+MOST_ORDERED = 6  # models whose orders are all looked at
 LONG_BYTES = 10**9  # the length that no code was made of
 WIDTH, HEIGHT = 460, 330  # of a plane, in CSS pixels
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 10, 44  # around what is drawn
@@ -46,6 +50,49 @@ def content(every: Sequence[Series]) -> list[dict[str, Any]]:
             }
         )
     return texts
+
+
+def against_accuracy(every: Sequence[Series]) -> list[dict[str, Any]]:
+    """Whether models that code a text more briefly make better classifiers of its kind: for each way of making them the
+    models of which both is known, at the length of text that most of them have coded."""
+    coded: dict[tuple[str, int], dict[str, Code]] = {}
+    ways: dict[tuple, dict[str, float]] = {}
+    for summary in (series.summary for series in every if series.summary):
+        model, data = ((summary.resolved.get(block) or {}).get("name") for block in ("model", "data"))
+        for code in (code for code in summary.codes if code.weights and code.code_bytes):
+            coded.setdefault((code.text, code.text_bytes), {})[model] = code
+        if (accuracy := summary.metrics.get("accuracy")) and accuracy.mean is not None:
+            others = tuple((key, str(value)) for key, value in settings(summary.resolved) if key != "model.name")
+            ways.setdefault((data, others), {})[model] = accuracy.mean
+    figures = []
+    for (data, _), accuracies in ways.items():
+        lengths = [key for key in coded if key[0].split(",")[0] == data]
+        both = {key: coded[key].keys() & accuracies.keys() for key in lengths}
+        text, size = max(both, key=lambda key: (len(both[key]), key[1]), default=("", 0))
+        if len(both.get((text, size), ())) > 1:
+            codes = {model: coded[text, size][model] for model in both[text, size]}
+            points = sorted((code.bits_per_byte, accuracies[model], _label(code)) for model, code in codes.items())
+            label = f"accuracy over bits per byte of {size_of(size)} of {text}"
+            svg = plots.scatter(points, "bits per byte", label)
+            figures.append({"caption": label, "note": _agreement(points), "svg": svg})
+    return figures
+
+
+def _agreement(points: Sequence[tuple[float, float, str]]) -> str:
+    """How well two orders agree: Spearman's correlation, and how often one drawn by lot is as far from 0."""
+    bits, accuracies = [point[0] for point in points], [point[1] for point in points]
+    if len(points) < 3 or len({*bits}) < 2 or len({*accuracies}) < 2:
+        return f"{len(points)} models, too few to speak of a correlation"
+    value, chance = stats.spearmanr(bits, accuracies)
+    if len(points) <= MOST_ORDERED:
+        orders = [stats.spearmanr(bits, order)[0] for order in itertools.permutations(accuracies)]
+        chance = sum(abs(order) > abs(value) - 1e-9 for order in orders) / len(orders)
+    few = "; too few models to tell it from chance" * bool(chance > 0.05)
+    return f"rank correlation {value:.2f} over {len(points)} models, p = {chance:.2g}{few}"
+
+
+def _label(code: Code) -> str:
+    return code.name.split(",")[0]
 
 
 def size_of(count: float) -> str:
@@ -165,7 +212,7 @@ class _Plane:
     def _model(self, code: Code) -> None:
         """Its weights in every form, the one that the code was made with marked and named."""
         xs, y = sorted(self._x(size) for size in code.model_bytes.values()), self._y(code.code_bytes)
-        x, name = self._x(code.sent_bytes), code.name.split(",")[0]
+        x, name = self._x(code.sent_bytes), _label(code)
         ends = "".join(f"M{x:.1f} {y - 3:.1f}v6" for x in xs)
         self.parts.append(f'<path d="M{xs[0]:.1f} {y:.1f}H{xs[-1]:.1f}{ends}" style="{plots.stroke("c0", 1)}"/>')
         self._mark(x, y, code)

@@ -47,6 +47,7 @@ def render(every: Sequence[Series], now: str | None = None) -> str:
             for standing in standings(series.summary for series in every if series.summary)
         ],
         "codes": codes.content(every),
+        "accuracies": codes.against_accuracy(every),
         "groups": [groups.content(group, entries) for group in alike],
         "runs": sum(len(series.runs) for series in every),
     }

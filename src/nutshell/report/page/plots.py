@@ -62,6 +62,18 @@ def curves(lines: Sequence[Line], label: str) -> Markup:
     return frame.svg(label)
 
 
+def scatter(points: Sequence[tuple[float, float, str]], under: str, label: str) -> Markup:
+    """Points (x, y) with their names; `under` is what the x axis is."""
+    xs, ys = _apart([x for x, *_ in points], 0.06), _apart([y for _, y, _ in points], 0.1)
+    frame = _Frame(xs, ys, under, whole_steps=False)
+    for x, y, name in points:
+        across, down = frame.pixels(x, y)
+        frame.draw(f'<path d="M{across:.1f} {down:.1f}h0" style="{stroke("c0", 8)};stroke-linecap:round"/>')
+        end, away = ("end", -7) if across > WIDTH / 2 else ("start", 7)
+        frame.text(across + away, down + 4, name, end, "fill:var(--c0)")
+    return frame.svg(label)
+
+
 def histogram(
     edges: Sequence[float], counts: Sequence[int], limit: float | None, limit_name: str, label: str
 ) -> Markup:
@@ -129,13 +141,20 @@ class _Frame:
     """A plot's axes with their numbers, and what is drawn into it.
 
     Args:
-        xs: All of them; whole numbers, with whole ticks.
+        xs: All of them.
         ys: The lowest and the highest.
         under: What the x axis is.
-        whole_values: Whether y has whole ticks only.
+        whole_values, whole_steps: Whether y, and whether x, has whole ticks only.
     """
 
-    def __init__(self, xs: Sequence[float], ys: tuple[float, float], under: str, whole_values: bool = False):
+    def __init__(
+        self,
+        xs: Sequence[float],
+        ys: tuple[float, float],
+        under: str,
+        whole_values: bool = False,
+        whole_steps: bool = True,
+    ):
         (self.left, right), (self.low, high) = _apart(xs, 0), ys
         rows = _ticks(self.low, high, 5, whole_values)
         self.x = 12 + DIGIT_WIDTH * max((len(label) for _, label in rows), default=0)
@@ -146,7 +165,7 @@ class _Frame:
             y = self.pixels(self.left, value)[1]
             self.draw(f'<path d="M{self.x} {y:.1f}H{WIDTH - RIGHT}" style="{stroke("line", 0.8)}"/>')
             self.text(self.x - 5, y + 4, label, "end")
-        columns = _ticks(self.left, right, 4, True)
+        columns = _ticks(self.left, right, 4, whole_steps)
         if DIGIT_WIDTH * sum(len(label) + 1 for _, label in columns) > WIDTH - self.x:
             columns = columns[::2]
         for value, label in columns:
