@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nutshell.bits import weights
 from nutshell.bits.baselines import compressors
+from nutshell.bits.baselines.learners import LEARNERS
 from nutshell.bits.codec import stream
 from nutshell.data.datasets import TextData
 from nutshell.data.text import documents
@@ -123,6 +124,19 @@ def test_native_arithmetic(run):
     assert by_name(found, 200)["letters"]["name"].endswith(", bf16 native, fp32 weights")
 
 
+@pytest.mark.parametrize("coder", LEARNERS)
+def test_what_learns_while_it_codes_sends_no_model(run, coder):
+    found = run(YAML.replace("exact", coder), "model=null", "lanes=null", "data.bytes=200")
+    learned, *_ = found["codes"]
+    assert (learned["kind"], learned["weights"], learned["model_bytes"]) == ("prequential", None, {})
+    assert 8 * learned["code_bytes"] / 200 == found["metrics"]["bits_per_byte"]["value"]
+    assert found["metrics"]["total_bits_per_byte"] == {
+        **found["metrics"]["bits_per_byte"],
+        "unit": "bits per byte, the model counted",
+    }
+    assert learned["code_bytes"] < 300 and found["parameters"] == {"all": 0, "trained": 0}
+
+
 def test_a_text_of_the_user_s_own(run, tmp_path):
     """Cut where no character is in two; without compressors there is no baseline."""
     (tmp_path / "notes.txt").write_text("Käse und Brot. " * 90, encoding="utf-8")
@@ -157,7 +171,7 @@ def test_a_model_that_fails_ends_the_run(write, nutshell, monkeypatch, tmp_path)
 
     monkeypatch.setattr(stream, "decompress", astray)
     code, _, err = nutshell("run", write(YAML, f"{PLACE}.yaml"))
-    assert code == 2 and "its code of 200 bytes decodes to another text" in err
+    assert code == 2 and "its code of 200 bytes decodes to no such text" in err
     assert not (tmp_path / "outputs" / PLACE / "seed-13/metrics.json").exists()
 
 
@@ -171,8 +185,9 @@ def test_show(write, nutshell):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["coder=lzma"], "coder: expected 'exact' or 'native', not 'lzma'"),
+        (["coder=lzma"], "coder: expected 'exact', 'native', 'mixing', 'prequential' or"),
         (["model=null"], "coder: exact arithmetic is a model's; name it in model"),
+        (["coder=mixing"], "model: mixing has none; it is of coder: exact and native"),
         (["precision=bf16"], "precision: exact has none; it is of coder: native"),
         (["data.bytes=0"], "data.bytes"),
         (["data.bytes=[]"], "data.bytes"),

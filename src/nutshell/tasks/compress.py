@@ -5,7 +5,6 @@ import io
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from typing import Any, Literal
 import numpy
 
 from nutshell.bits.baselines.compressors import COMPRESSORS, installed, measure
+from nutshell.bits.baselines.learners import LEARNERS
 from nutshell.bits.codec import container, stream
 from nutshell.bits.figures.codes import Code
 from nutshell.bits.figures.metrics import Metric
@@ -39,26 +39,19 @@ METRICS = tuple(
     )
 )
 FORMS = ("fp32", "bf16", "int8", "q4_1")  # of weights, whose bytes are counted whichever the code is made with
-MODEL_KEYS = ("model", "weights", "window", "lanes")
 
 
 @dataclass(frozen=True)
-class Coded:
+class Coder:
     """What codes texts.
 
     Attributes:
-        name: With its settings.
-        encoder: A coder for a new file.
-        decoder: The coder of a file's header.
-        model_bytes: By the form of its weights; {} where none are sent.
-        parameters: How many weights there are.
+        code: The code of a text, by what it is called and its bytes; decoded again.
+        parameters: How many weights there are that were learned before.
     """
 
-    name: str
-    encoder: Callable[[], stream.Coder]
-    decoder: Callable[[container.Header], stream.Coder]
-    model_bytes: dict[str, int]
-    parameters: int
+    code: Callable[[str, bytes], Code]
+    parameters: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,23 +59,21 @@ class Way:
     """One word of `coder:`.
 
     Attributes:
-        kind: Of its codes.
+        prepare: Of an experiment and a seed the coder; may write into a folder that is there until the run ends.
         keys: Of the experiment, which it takes and others may not.
-        prepare: Of an experiment and a seed, what codes; may write into a folder that is there until the run ends.
     """
 
-    kind: Literal["model", "prequential"]
-    keys: tuple[str, ...]
-    prepare: Callable[["CompressExperiment", int, Path], Coded]
+    prepare: Callable[["CompressExperiment", int, Path], Coder]
+    keys: tuple[str, ...] = ()
 
 
 class CompressExperiment(Experiment):
     """What a file with `task: compress` may say."""
 
-    coder: Literal["exact", "native"]
+    coder: Literal[container.EXACT, container.NATIVE, *LEARNERS]
     model: Checkpoint | None = None
     weights: Literal["fp32", "bf16", "int8", "int7", "int6", "int5", "int4", "int3", "int2", "q4_1"] | None = None
-    precision: Literal["fp32", "bf16"] | None = None  # of native arithmetic; None: fp32
+    precision: Literal["fp32", "bf16"] | None = None  # None: fp32
     window: Positive | None = None  # tokens
     lanes: Positive | None = None
     data: beginnings.Beginning
@@ -135,36 +126,35 @@ class Compress(Task):
             raise UserError("task: compress is one process in its own precision; start it without accelerate launch")
         progress.stage(f"reading {experiment.data.name}")
         words, (parts, part, texts) = _check_compressors(experiment), beginnings.load(experiment.data)
-        way, name = WAYS[experiment.coder], f"{experiment.data.title}, {part} part"
-        with ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            progress.stage("loading the model" if way.kind == "model" else "compiling")
-            coded = way.prepare(experiment, args.seed, folder)
+        name, codes = f"{experiment.data.title}, {part} part", []
+        with tempfile.TemporaryDirectory() as folder:
+            coder = WAYS[experiment.coder].prepare(experiment, args.seed, Path(folder))
             record.begin(args)
-            codes, facts = [], None
             for raw in texts:
-                code, facts = _code(experiment, coded, name, raw)
-                codes.append(code)
-                for word in words:
-                    progress.stage(f"{word}, {len(raw):,} bytes")
-                    codes.append(measure(name, raw, COMPRESSORS[word]))
-        raw, longest = texts[-1], codes[-1 - len(words)]
-        columns = {"code_bits": 8 * longest.code_bytes, "total_bits": 8 * longest.total_bytes, "bytes": len(raw)}
+                progress.stage(f"coding and decoding {len(raw):,} bytes")
+                code = coder.code(name, raw)
+                if code.code_bytes is None:
+                    raise UserError(f"{code.name}: its code of {len(raw):,} bytes decodes to no such text; report this")
+                progress.stage(f"the compressors, {len(raw):,} bytes")
+                others = [measure(name, raw, COMPRESSORS[word]) for word in words]
+                codes += [code, *others]
+        columns = {"code_bits": 8 * code.code_bytes, "total_bits": 8 * code.total_bytes, "bytes": len(raw)}
+        tokens = code.tokens or len(raw)
         units = Units("texts", METRICS, {key: numpy.array([value]) for key, value in columns.items()})
         units.write(Path(args.output_dir))
-        others = {one.name: one.bits_per_byte for one in codes[len(codes) - len(words) :] if one.code_bytes}
+        baseline = {one.name: one.bits_per_byte for one in others if one.code_bytes}
         failed = sorted({one.name for one in codes if one.code_bytes is None})
         return Measurement(
             evaluated_on=EvaluatedOn(
                 part=part,
                 count=1,
                 units=units.kind,
-                sha256=longest.text_sha256,
+                sha256=code.text_sha256,
                 chose=False,
                 text=f"the first {len(raw):,} bytes of the {part} part, decoded again",
             ),
             metrics=units.figures(),
-            baseline={metric.name: others for metric in METRICS if others},
+            baseline={metric.name: baseline for metric in METRICS if baseline},
             notes=[f"{one} failed: its decoder did not return the text" for one in failed],
             data=Data(
                 source=parts.source,
@@ -173,17 +163,16 @@ class Compress(Task):
                 revision=parts.origin and parts.origin.revision,
                 examples={part: 1},
                 bytes={part: len(raw)},
-                sha256={part: longest.text_sha256},
+                sha256={part: code.text_sha256},
             ),
-            parameters=Parameters(all=coded.parameters, trained=0),
+            parameters=Parameters(all=coder.parameters, trained=0),
             evaluation=Pass(
                 examples=1,
-                tokens=facts.tokens,
-                seconds=facts.seconds,
-                examples_per_second=1 / facts.seconds,
-                tokens_per_second=facts.tokens / facts.seconds,
+                tokens=tokens,
+                seconds=code.compress_seconds,
+                examples_per_second=1 / code.compress_seconds,
+                tokens_per_second=tokens / code.compress_seconds,
             ),
-            facts={"bytes of the body": facts.body_bytes, "bytes that xz codes shorter": len(raw) - facts.coded_bytes},
             codes=codes,
         )
 
@@ -206,15 +195,15 @@ def _check_model(experiment: CompressExperiment, weights: bool) -> Path | None:
     return checkpoint
 
 
-def _model(experiment: CompressExperiment, seed: int, folder: Path) -> Coded:
+def _model(experiment: CompressExperiment, seed: int, folder: Path) -> Coder:
     """A model whose weights were written in a form and read again, as those who decode have them."""
     from nutshell.bits import weights
     from nutshell.models.language import build
 
+    progress.stage("loading the model")
     form, checkpoint = experiment.weights or "fp32", _check_model(experiment, weights=True)
     model = build.load(checkpoint)
     own = weights.weights(model)
-    side = sum(weights.side_bytes(checkpoint).values())
     bodies = {one: weights.pack(own, one) for one in dict.fromkeys((*FORMS, form))}
     parameters = sum(tensor.numel() for tensor in own.values())
     model.load_state_dict(weights.unpack(bodies[form], {key: one.shape for key, one in own.items()}), strict=False)
@@ -224,55 +213,45 @@ def _model(experiment: CompressExperiment, seed: int, folder: Path) -> Coded:
     del model, own
     precision = (experiment.precision or "fp32") if experiment.coder == container.NATIVE else None
     coder = coding.load(folder, experiment.coder, precision, experiment.window, experiment.lanes)
-    how = " ".join(filter(None, [precision, experiment.coder]))
-    return Coded(
-        f"{_short(experiment.model.name)}, {how}, {form} weights",
-        lambda: coder,
-        lambda header: coding.of_header(header, folder, experiment.model.name),
-        {one: len(body) + side for one, body in bodies.items()},
-        parameters,
-    )
+    names = [part for part in Path(experiment.model.name).parts if part != "model" and not part.startswith("seed-")]
+    name = f"{names[-1]}, {' '.join(filter(None, [precision, experiment.coder]))}, {form} weights"
+    side = sum(weights.side_bytes(checkpoint).values())
+    sizes = {one: len(body) + side for one, body in bodies.items()}
+
+    def code(text: str, raw: bytes) -> Code:
+        packed, unpacked = io.BytesIO(), io.BytesIO()
+        facts = stream.compress(io.BytesIO(raw), packed, coder)
+        packed.seek(0)
+        reader = container.Reader(packed, name)
+        decoder = coding.of_header(reader.header, folder, name)
+        seconds = stream.decompress(reader, unpacked, lambda header: decoder).seconds
+        return Code(
+            name=name,
+            kind="model",
+            text=text,
+            text_bytes=len(raw),
+            text_sha256=hashlib.sha256(raw).hexdigest(),
+            code_bytes=facts.file_bytes if unpacked.getvalue() == raw else None,
+            ideal_bits=facts.ideal_bits if facts.coded_bytes == len(raw) else None,
+            tokens=facts.tokens,
+            weights=form,
+            model_bytes=sizes,
+            compress_seconds=facts.seconds,
+            decompress_seconds=seconds,
+        )
+
+    return Coder(code, parameters)
 
 
-def _short(name: str) -> str:
-    """A checkpoint's name without the folders around it."""
-    return [part for part in Path(name).parts if part != "model" and not part.startswith("seed-")][-1]
+def _learner(experiment: CompressExperiment, seed: int, folder: Path) -> Coder:
+    compressor = LEARNERS[experiment.coder](seed)
+    return Coder(lambda text, raw: measure(text, raw, compressor))
 
 
-def _code(experiment: CompressExperiment, coded: Coded, text: str, raw: bytes) -> tuple[Code, stream.Facts]:
-    """A text's code, decoded again, and what the codec says of it.
-
-    Raises:
-        UserError: If it does not decode to the text.
-    """
-    packed, unpacked = io.BytesIO(), io.BytesIO()
-    progress.stage(f"coding {len(raw):,} bytes")
-    facts = stream.compress(io.BytesIO(raw), packed, coded.encoder())
-    packed.seek(0)
-    reader = container.Reader(packed, coded.name)
-    decoder = coded.decoder(reader.header)
-    progress.stage(f"decoding {len(raw):,} bytes")
-    seconds = stream.decompress(reader, unpacked, lambda header: decoder).seconds
-    if unpacked.getvalue() != raw:
-        raise UserError(f"{coded.name}: its code of {len(raw):,} bytes decodes to another text; please report this")
-    code = Code(
-        name=coded.name,
-        kind=WAYS[experiment.coder].kind,
-        text=text,
-        text_bytes=len(raw),
-        text_sha256=hashlib.sha256(raw).hexdigest(),
-        code_bytes=facts.file_bytes,
-        ideal_bits=facts.ideal_bits if facts.coded_bytes == len(raw) else None,
-        weights=(experiment.weights or "fp32") if coded.model_bytes else None,
-        model_bytes=coded.model_bytes,
-        compress_seconds=facts.seconds,
-        decompress_seconds=seconds,
-    )
-    return code, facts
-
-
+MODEL_KEYS = ("model", "weights", "window", "lanes")
 WAYS = {
-    container.EXACT: Way("model", MODEL_KEYS, _model),
-    container.NATIVE: Way("model", (*MODEL_KEYS, "precision"), _model),
+    container.EXACT: Way(_model, MODEL_KEYS),
+    container.NATIVE: Way(_model, (*MODEL_KEYS, "precision")),
+    **{word: Way(_learner) for word in LEARNERS},
 }
 register(Compress())

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from nutshell.bits.figures.codes import Code
 
@@ -27,12 +28,14 @@ class Compressor:
         name: With its settings.
         compress, decompress: bytes to bytes.
         program: What has to be installed on the machine; None: nothing.
+        kind: Of its codes.
     """
 
     name: str
     compress: Callable[[bytes], bytes]
     decompress: Callable[[bytes], bytes]
     program: str | None = None
+    kind: Literal["compressor", "prequential"] = "compressor"
 
 
 def _zstd(raw: bytes) -> bytes:
@@ -132,7 +135,7 @@ def measure(text: str, raw: bytes, compressor: Compressor) -> Code:
     times.append(time.perf_counter())
     return Code(
         name=compressor.name,
-        kind="compressor",
+        kind=compressor.kind,
         text=text,
         text_bytes=len(raw),
         text_sha256=hashlib.sha256(raw).hexdigest(),

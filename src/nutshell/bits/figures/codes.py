@@ -17,6 +17,7 @@ class Code(BaseModel):
         text_bytes, text_sha256: Of the text, which is the beginning of that.
         code_bytes: Of the whole file; None: its decoder did not return the text, which is a failure.
         ideal_bits: The sum of -log2 p that the model gave the text's tokens; None if unknown.
+        tokens: How many these are; None without them.
         weights: The form in which its weights were written, and read again to make this code; None without weights.
         model_bytes: Of weights, tokenizer and config, by the form of the weights; {} without weights.
         compress_seconds, decompress_seconds: Each with its model in memory.
@@ -31,6 +32,7 @@ class Code(BaseModel):
     text_sha256: str
     code_bytes: int | None
     ideal_bits: float | None = None
+    tokens: int | None = None
     weights: str | None = None
     model_bytes: dict[str, int] = {}
     compress_seconds: float
