@@ -185,7 +185,7 @@ class CodeLength(Task):
                 metric.name: {name: metric.value({"nats": nats[name]}) for name in (MAJORITY, WORDS)}
                 for metric in METRICS
             },
-            notes=["the baselines are of one seed's order; the table has their mean"] * (len(experiment.seeds) > 1),
+            notes=["the baselines are of the first seed's order; the table has their mean over all"],
             data=data_of(parts),
             parameters=done[-1].parameters,
             evaluation=together([block.evaluation for block in done]),
