@@ -5,6 +5,7 @@ import lzma
 import math
 import random
 import zlib
+from dataclasses import replace
 
 import numpy
 import pytest
@@ -168,3 +169,36 @@ def test_causality(coders):
 def test_a_window_that_the_model_has_not(coders):
     with pytest.raises(UserError, match=r"a window of 65 tokens is more than .* can be fed: 64"):
         coding.load(GOLDEN, EXACT, window=65)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (
+            {"environment": ("fp32", "1", "AVX9", torch.__version__)},
+            "decodes only where it was made: with AVX9 and torch",
+        ),
+        ({"environment": ("fp32", "1", torch.backends.cpu.get_cpu_capability(), "0.1")}, "and torch 0.1; here are"),
+        ({"environment": ("fp8", "1", torch.backends.cpu.get_cpu_capability(), torch.__version__)}, "here are"),
+        ({"environment": ("fp32", "-1", torch.backends.cpu.get_cpu_capability(), torch.__version__)}, "here are"),
+        ({"environment": ()}, "names no environment"),
+        ({"tables": bytes(8)}, "computes other numbers than the one it was made on: its processor"),
+    ],
+)
+def test_native_files_of_another_machine(changes, reason, coders):
+    header = replace(coders(NATIVE).header, **changes)
+    with pytest.raises(UserError, match=f"x.nut: .*{reason}"):
+        coding.of_header(header, GOLDEN, "x.nut")
+
+
+def test_native_files_are_decoded_with_their_threads(coders):
+    """As many as the file names, whatever this process has."""
+    before = torch.get_num_threads()
+    try:
+        coder = coding.load(GOLDEN, NATIVE, threads=3)
+        content, _ = pack(TEXT, coder)
+        torch.set_num_threads(1)
+        decoder = coding.of_header(Reader(io.BytesIO(content), "x").header, GOLDEN, "x.nut")
+        assert torch.get_num_threads() == 3 and unpack(content, decoder) == TEXT
+    finally:
+        torch.set_num_threads(before)
