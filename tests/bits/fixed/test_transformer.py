@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from nutshell.bits.fixed.arithmetic import LOGIT_BITS
 from nutshell.bits.fixed.build import build
@@ -37,7 +37,14 @@ def lstm(**settings):
     return grown(LstmForCausalLM(LstmConfig(**sizes | settings)))
 
 
+def llama(**settings):
+    sizes = dict(vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48)
+    return grown(LlamaForCausalLM(LlamaConfig(**sizes | {"num_key_value_heads": 2} | settings)))
+
+
 MODELS = {
+    "llama": llama,
+    "llama, tied, wider heads": lambda: llama(tie_word_embeddings=True, num_key_value_heads=4, head_dim=16),
     "gpt2": gpt2,
     "gpt2, untied, gelu": lambda: gpt2(tie_word_embeddings=False, activation_function="gelu"),
     "scratch": scratch,
@@ -64,7 +71,7 @@ def test_parallel_is_step_by_step(model, ids):
     at_once, state = fixed(ids), fixed.state(11, 24)
     steps = torch.cat([fixed(ids[:, t : t + 1], state) for t in range(24)], 1)
     assert torch.equal(at_once, steps)
-    state = fixed.state(11, 30)
+    state = fixed.state(11, 24)
     assert fixed(ids[:, :9], state, 0).shape == (11, 0, VOCAB)
     assert torch.equal(fixed(ids[:, 9:20], state, 4), at_once[:, 16:20])
     assert torch.equal(fixed(ids[:, 20:], state), at_once[:, 20:])

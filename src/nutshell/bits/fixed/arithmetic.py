@@ -29,7 +29,7 @@ PRODUCT_BITS = LOGIT_BITS = ACTIVATION_BITS + WEIGHT_BITS
 SOFTMAX_BITS = 20  # attention's weights before they are divided by their sum: 2^20 for the highest score
 FREQUENCY_BITS = 32
 # Beyond these an activation is clamped, which is as deterministic as all else.
-LIMIT = 1 << (10 + ACTIVATION_BITS)
+LIMIT = 1 << (14 + ACTIVATION_BITS)
 HEAD_LIMIT = 1 << (8 + ACTIVATION_BITS)  # queries, keys and values
 STREAM_LIMIT = 1 << (18 + STREAM_BITS)
 NORM_BITS = 20  # of the numbers whose squares a norm sums
@@ -37,10 +37,10 @@ MOST_TOKENS = 4096
 MOST_HIDDEN = 4096
 EXACT = 1 << 53
 
-# q k summed over a head, e v summed over the tokens, the stream and its squares summed over the hidden dimensions.
+# q k summed over a head, e v summed over the tokens, and the scaled stream's squares over the hidden dimensions.
 assert MOST_HIDDEN * HEAD_LIMIT**2 < EXACT
 assert MOST_TOKENS * (HEAD_LIMIT << SOFTMAX_BITS) < EXACT
-assert MOST_HIDDEN * max(2 * STREAM_LIMIT >> STREAM_BITS, (1 << NORM_BITS) ** 2) < EXACT
+assert MOST_HIDDEN << 2 * NORM_BITS < EXACT
 
 # Strict: no operation is fused with another, no sum of floats is taken in another order.
 kernel = numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -116,11 +116,11 @@ class Norm:
 def norm(
     weights: Mapping[str, Tensor], name: str, epsilon: float, bits: int = ACTIVATION_BITS, centre: bool = True
 ) -> Norm:
-    """The norm with the parameters of this name; its output in steps of 2^-bits and at most 2^10."""
+    """The norm with the parameters of this name; its output in steps of 2^-bits and at most LIMIT there."""
     gain = weights[f"{name}.weight"]
     bias = weights[f"{name}.bias"] if centre else torch.zeros_like(gain)
     parts = [(part.double() * float(1 << bits)).numpy() for part in (gain, bias)]
-    return Norm(*parts, epsilon * 4.0**STREAM_BITS, 1 << (10 + bits), centre)
+    return Norm(*parts, epsilon * 4.0**STREAM_BITS, LIMIT >> ACTIVATION_BITS << bits, centre)
 
 
 @kernel
@@ -176,6 +176,18 @@ def _activate(x, table):
         places[i] = int(min(numpy.rint(abs(x[i]) * 2.0 ** (STEP_BITS - PRODUCT_BITS)), last))
     for i in range(len(x)):
         x[i] = min(numpy.rint(max(x[i], 0.0) * 2.0**-WEIGHT_BITS) + table[places[i]], float(LIMIT))
+
+
+class Gate(Activation):
+    """activation(g) * u of products (rows, 2 inner), all g before all u; in steps of 2^-ACTIVATION_BITS, at most LIMIT.
+
+    Source: Shazeer 2020, "GLU Variants Improve Transformer".
+    """
+
+    def __call__(self, x: Tensor) -> Tensor:
+        gates, others = x.chunk(2, 1)
+        gates = super().__call__(gates.contiguous())
+        return rescale(gates.mul_(others), PRODUCT_BITS, LIMIT)
 
 
 _FREQUENCIES = exp_table(FREQUENCY_BITS)

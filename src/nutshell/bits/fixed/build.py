@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-_ACTIVATION = {"gpt2": "activation_function", "scratch": "activation", "lstm": ""}  # the config's key
+# By architecture, the config's key of the activation, and its default.
+_ACTIVATION = {
+    "gpt2": ("activation_function", "gelu_new"),
+    "scratch": ("activation", "gelu_new"),
+    "llama": ("hidden_act", "silu"),
+    "lstm": ("", "silu"),  # it has none to choose
+}
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish")
 
 
@@ -34,11 +40,16 @@ def problem(config: Mapping[str, Any]) -> str | None:
     kind = config.get("model_type")
     if kind not in _ACTIVATION:
         return f"exact arithmetic is written for {', '.join(_ACTIVATION)}, not for {kind}"
-    activation = config.get(_ACTIVATION[kind], "gelu_new")
+    activation = config.get(*_ACTIVATION[kind])
     if activation not in ACTIVATIONS:
         return f"exact arithmetic has no table for the activation {activation}, only for {', '.join(ACTIVATIONS)}"
     if not config.get("scale_attn_weights", True) or config.get("scale_attn_by_inverse_layer_idx", False):
         return "exact arithmetic divides scores by sqrt(head size), and this config asks for another scale"
+    if biases := [key for key in ("attention_bias", "mlp_bias") if config.get(key)]:
+        return f"exact arithmetic of a Llama knows no {biases[0]}"
+    for rope in (config.get("rope_parameters") or {}, config.get("rope_scaling") or {}):
+        if (variant := rope.get("rope_type", rope.get("type", "default"))) != "default":
+            return f"exact arithmetic knows rotary positions of the default type, not of {variant}"
     return None
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nutshell.bits.fixed.arithmetic import MOST_TOKENS, STREAM_BITS, Activation, Linear, linear, norm, quantize
+from nutshell.bits.fixed.arithmetic import MOST_TOKENS, STREAM_BITS, Activation, Gate, Linear, linear, norm, quantize
+from nutshell.bits.fixed.attention import Rotary
 from nutshell.bits.fixed.lstm import Lstm, lstm_layer
 from nutshell.bits.fixed.tables import waves
 from nutshell.bits.fixed.transformer import Layer, Transformer
@@ -40,7 +41,7 @@ def gpt2(config: Config, weights: Weights) -> Transformer:
         layers,
         norm(weights, "ln_f", epsilon),
         _head(config, weights, "wte.weight"),
-        config.get("n_head", 12),
+        (config.get("n_head", 12),) * 2,
         Activation(config.get("activation_function", "gelu_new")),
     )
 
@@ -75,8 +76,40 @@ def scratch(config: Config, weights: Weights) -> Transformer:
         layers,
         norm(weights, "norm", epsilon) if pre else None,
         _head(config, weights, "embedding.weight"),
-        config["num_attention_heads"],
+        (config["num_attention_heads"],) * 2,
         Activation(config["activation"]),
+    )
+
+
+def llama(config: Config, weights: Weights) -> Transformer:
+    """A Llama. Source: Touvron et al. 2023, "LLaMA", section 2.2."""
+    weights = {name.removeprefix("model."): weight for name, weight in weights.items()}
+    epsilon, heads = config["rms_norm_eps"], config["num_attention_heads"]
+    dim = config.get("head_dim") or config["hidden_size"] // heads
+    rope = config.get("rope_parameters") or config  # before transformers 5 it was a key of the config itself
+
+    def _linear(*names: str) -> Linear:
+        return linear(names[0], torch.cat([weights[f"{name}.weight"] for name in names]).T)
+
+    layers = [
+        Layer(
+            norm(weights, f"layers.{i}.input_layernorm", epsilon, centre=False),
+            _linear(*(f"layers.{i}.self_attn.{part}_proj" for part in "qkv")),
+            _linear(f"layers.{i}.self_attn.o_proj"),
+            norm(weights, f"layers.{i}.post_attention_layernorm", epsilon, centre=False),
+            _linear(*(f"layers.{i}.mlp.{part}_proj" for part in ("gate", "up"))),
+            _linear(f"layers.{i}.mlp.down_proj"),
+        )
+        for i in range(config["num_hidden_layers"])
+    ]
+    return Transformer(
+        quantize(weights["embed_tokens.weight"], STREAM_BITS),
+        Rotary(dim, rope.get("rope_theta", 10000.0)),
+        layers,
+        norm(weights, "norm", epsilon, centre=False),
+        _head(config, weights, "embed_tokens.weight"),
+        (heads, config.get("num_key_value_heads") or heads),
+        Gate(config["hidden_act"]),
     )
 
 

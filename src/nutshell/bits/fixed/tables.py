@@ -12,7 +12,6 @@ import numpy
 
 LN2 = float.fromhex("0x1.62e42fefa39efp-1")
 LOG2_E = float.fromhex("0x1.71547652b82fep+0")
-LN_10000 = float.fromhex("0x1.26bb1bbb55515p+3")
 TWO_PI = float.fromhex("0x1.921fb54442d18p+2")
 SQRT_HALF = float.fromhex("0x1.6a09e667f3bcdp-1")
 SQRT_2_OVER_PI = float.fromhex("0x1.9884533d43651p-1")
@@ -60,12 +59,22 @@ def erf(x: Array) -> Array:
     return exp(-square) * total * TWO_OVER_SQRT_PI
 
 
-def waves(tokens: int, hidden: int) -> Array:
-    """Sinusoidal positions (tokens, hidden): sin and cos of p / 10000^(2i / hidden).
+def log(x: float) -> float:
+    """ln x for x > 0: e ln 2 + 2 artanh((m - 1) / (m + 1)), by its series, with x = m 2^e and m in [1/2, 1)."""
+    mantissa, exponent = math.frexp(x)
+    ratio = (mantissa - 1.0) / (mantissa + 1.0)
+    total = 0.0
+    for power in range(41, 0, -2):
+        total = total * (ratio * ratio) + 1.0 / power
+    return exponent * LN2 + 2.0 * ratio * total
+
+
+def waves(tokens: int, hidden: int, base: float = 10000.0) -> Array:
+    """Sinusoidal positions (tokens, hidden): sin and cos, in turn, of p / base^(2i / hidden).
 
     Source: Vaswani et al. 2017, section 3.5.
     """
-    turns = numpy.arange(tokens)[:, None] * (exp(numpy.arange(0, hidden, 2) / hidden * -LN_10000) / TWO_PI)
+    turns = numpy.arange(tokens)[:, None] * (exp(numpy.arange(0, hidden, 2) / hidden * -log(base)) / TWO_PI)
     angles = (turns - numpy.rint(turns)) * TWO_PI
     square, parts = angles * angles, []
     for last in (29, 28):  # Taylor's series at |x| <= pi: the last term is below 2^-54

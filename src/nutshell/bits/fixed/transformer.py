@@ -21,9 +21,10 @@ from nutshell.bits.fixed.arithmetic import (
     Norm,
     rescale,
 )
-from nutshell.bits.fixed.attention import Memory, attend
+from nutshell.bits.fixed.attention import Memory, Rotary, attend
 from nutshell.bits.fixed.tables import STEP_BITS
 from nutshell.bits.fixed.threads import spread
+from nutshell.machine.errors import UserError
 
 ROWS = 512  # tokens of all lanes that are computed at once: what they need fits into a processor's cache
 
@@ -53,35 +54,42 @@ class Transformer:
 
     Args:
         embedding: (vocab, hidden), in steps of 2^-STREAM_BITS.
-        positions: (tokens, hidden), in steps of 2^-STREAM_BITS.
+        positions: (tokens, hidden), in steps of 2^-STREAM_BITS, which are added, or a Rotary.
         layers: From the first to the last.
         norm: After the last layer, where the layers' own are before each sublayer, x + f(norm(x)); None where they are
             after each sum, norm(x + f(x)), in steps of 2^-STREAM_BITS.
         head: hidden to vocab.
-        heads: Of a layer.
+        heads: Of a layer, and in how many groups they share keys and values.
         activation: Of the feed-forward layers.
     """
 
     def __init__(
         self,
         embedding: Tensor,
-        positions: Tensor,
+        positions: Tensor | Rotary,
         layers: Sequence[Layer],
         norm: Norm | None,
         head: Linear,
-        heads: int,
+        heads: tuple[int, int],
         activation: Activation,
     ):
         self.embedding, self.positions, self.layers, self.norm, self.head = embedding, positions, layers, norm, head
-        self.heads, self.activation = heads, activation
+        (self.heads, self.groups), self.activation = heads, activation
         self.vocab, self.hidden = embedding.shape
-        self.dim = self.hidden // heads
+        self.dim = layers[0].output.weight.shape[0] // self.heads
+        self.tokens = MOST_TOKENS if isinstance(positions, Rotary) else min(len(positions), MOST_TOKENS)
         # A score is q k / sqrt(dim), and the table of exp is in steps of its own.
         self.scale = 2.0 ** (STEP_BITS - 2 * ACTIVATION_BITS) / math.sqrt(self.dim)
 
     def state(self, lanes: int, tokens: int) -> State:
-        """An empty cache for at most so many tokens of each lane."""
-        return State([Memory.empty(lanes, self.heads, self.dim, tokens) for _ in self.layers])
+        """An empty cache for at most so many tokens of each lane.
+
+        Raises:
+            UserError: If it has no positions for them, or they are more than sums of attention are proven for.
+        """
+        if tokens > self.tokens:
+            raise UserError(f"this model reads at most {self.tokens:,} tokens in exact arithmetic, not {tokens:,}")
+        return State([Memory.empty(lanes, self.groups, self.dim, tokens) for _ in self.layers])
 
     def __call__(self, ids: Tensor, state: State | None = None, keep: int | None = None) -> Tensor:
         """Logits of the last tokens; the state, if there is one, grows by all of them.
@@ -96,7 +104,6 @@ class Transformer:
         """
         lanes, tokens = ids.shape
         keep, past = tokens if keep is None else keep, state.seen if state else 0
-        assert past + tokens <= min(len(self.positions), MOST_TOKENS)
         out = torch.empty((lanes, keep, self.vocab), dtype=torch.float64)
 
         @torch.inference_mode()
@@ -116,11 +123,17 @@ class Transformer:
     def _stream(self, ids: Tensor, memories: Sequence[Memory], past: int, keep: int) -> Tensor:
         """What the head reads at the last `keep` tokens: (lanes * keep, hidden) in steps of 2^-ACTIVATION_BITS."""
         lanes, tokens = ids.shape
-        stream = (self.embedding[ids] + self.positions[past : past + tokens]).view(-1, self.hidden)
+        rotary = self.positions if isinstance(self.positions, Rotary) else None
+        stream = self.embedding[ids]
+        if rotary is None:
+            stream += self.positions[past : past + tokens]
+        stream = stream.view(-1, self.hidden)
         for layer, memory in zip(self.layers, memories, strict=True):
             needed = keep if layer is self.layers[-1] else tokens
-            parts = layer.input(self._enter(layer.attention_norm, stream)).view(lanes, tokens, 3, self.heads, self.dim)
-            heads = attend(parts, memory, past, needed, self.scale).view(-1, self.hidden)
+            parts = layer.input(self._enter(layer.attention_norm, stream)).view(lanes, tokens, -1, self.dim)
+            if rotary is not None:
+                rotary(parts, self.heads + self.groups, past)
+            heads = attend(parts, memory, past, needed, self.scale).flatten(0, 1).flatten(1)
             stream = stream.view(lanes, tokens, -1)[:, tokens - needed :].reshape(-1, self.hidden)
             stream = self._add(layer.attention_norm, stream, layer.output(heads))
             inner = self.activation(layer.up(self._enter(layer.feed_norm, stream)))
