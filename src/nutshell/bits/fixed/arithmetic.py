@@ -46,9 +46,35 @@ assert MOST_HIDDEN << 2 * NORM_BITS < EXACT
 kernel = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 
-def quantize(x: Tensor, bits: int) -> Tensor:
-    """round(2^bits x), in float64."""
-    return torch.round(x.double() * float(1 << bits))
+@kernel
+def highest_of(x):
+    a = b = c = d = x[0]  # four, so that a comparison need not wait for the one before
+    fours = len(x) // 4 * 4
+    for i in range(0, fours, 4):
+        a, b, c, d = max(a, x[i]), max(b, x[i + 1]), max(c, x[i + 2]), max(d, x[i + 3])
+    for i in range(fours, len(x)):
+        a = max(a, x[i])
+    return max(max(a, b), max(c, d))
+
+
+def real(name: str, weight: Tensor) -> Tensor:
+    """A weight in float64.
+
+    Raises:
+        UserError: If it holds what is no number, which no processor has to treat as another does.
+    """
+    if not weight.isfinite().all():
+        raise UserError(f"{name}: exact arithmetic needs weights that are finite numbers, and it holds others")
+    return weight.double()
+
+
+def quantize(name: str, weight: Tensor, bits: int) -> Tensor:
+    """round(2^bits w), in float64.
+
+    Raises:
+        UserError: As `real`.
+    """
+    return real(name, weight).mul(float(1 << bits)).round_()
 
 
 @dataclass(frozen=True)
@@ -77,12 +103,14 @@ def linear(name: str, weight: Tensor, bias: Tensor | None = None) -> Linear:
         bias: (outputs,), real numbers, or None.
 
     Raises:
-        UserError: If LIMIT sum_i |w_ij| + |b_j| can reach 2^52 in some column j, or a weight is not finite.
+        UserError: If LIMIT sum_i |w_ij| + |b_j| can reach 2^52 in some column j, or as `real`.
     """
-    whole = quantize(weight, WEIGHT_BITS)
-    added = torch.zeros(whole.shape[1], dtype=torch.float64) if bias is None else quantize(bias, PRODUCT_BITS)
+    whole = quantize(name, weight, WEIGHT_BITS)
+    added = torch.zeros(whole.shape[1], dtype=torch.float64)
+    if bias is not None:
+        added = quantize(name, bias, PRODUCT_BITS)
     most = (whole.abs().sum(0) * LIMIT + added.abs()).max().item()
-    if not most < EXACT / 2:  # also if it is no number
+    if most >= EXACT / 2:
         raise UserError(
             f"{name}: exact arithmetic needs sums below 2^52, and its weights allow {most:.3g}: use native arithmetic"
         )
@@ -116,28 +144,33 @@ class Norm:
 def norm(
     weights: Mapping[str, Tensor], name: str, epsilon: float, bits: int = ACTIVATION_BITS, centre: bool = True
 ) -> Norm:
-    """The norm with the parameters of this name; its output in steps of 2^-bits and at most LIMIT there."""
-    gain = weights[f"{name}.weight"]
-    bias = weights[f"{name}.bias"] if centre else torch.zeros_like(gain)
-    parts = [(part.double() * float(1 << bits)).numpy() for part in (gain, bias)]
+    """The norm with the parameters of this name; its output in steps of 2^-bits and at most LIMIT there.
+
+    Raises:
+        UserError: If its squares are more than can be summed, or as `real`.
+    """
+    gain = real(name, weights[f"{name}.weight"])
+    bias = real(name, weights[f"{name}.bias"]) if centre else torch.zeros_like(gain)
+    if len(gain) > MOST_HIDDEN:
+        raise UserError(f"{name}: exact arithmetic is proven for {MOST_HIDDEN:,} hidden dimensions, not {len(gain):,}")
+    parts = ((part * float(1 << bits)).numpy() for part in (gain, bias))
     return Norm(*parts, epsilon * 4.0**STREAM_BITS, LIMIT >> ACTIVATION_BITS << bits, centre)
 
 
 @kernel
 def _normalize(stream, gain, bias, epsilon, limit, centre, out):
     rows, hidden = stream.shape
-    x = numpy.empty(hidden, numpy.int64)
+    x = numpy.empty(hidden)
     for row in range(rows):
         total = 0
         for i in range(hidden):
-            x[i] = int(min(max(stream[row, i], -STREAM_LIMIT), STREAM_LIMIT))
-            total += x[i]
-        mean = total // hidden if centre else 0
-        most = 1
+            x[i] = min(max(stream[row, i], float(-STREAM_LIMIT)), float(STREAM_LIMIT))
+            total += int(x[i])
+        mean = total / hidden if centre else 0.0
         for i in range(hidden):
             x[i] -= mean
-            most = max(most, abs(x[i]))
-        scale = (1 << NORM_BITS) / most  # so that no sum of squares is too large, however large the stream is
+        # So that no sum of squares is too large, however large the stream is.
+        scale = float(1 << NORM_BITS) / max(highest_of(numpy.abs(x)), 1.0)
         squares = 0
         for i in range(hidden):
             y = int(numpy.rint(x[i] * scale))
@@ -224,14 +257,3 @@ def _count(logits, table, out):
         scale = 2.0**FREQUENCY_BITS / total
         for i in range(vocab):
             out[row, i] = int(powers[i] * scale) + 1
-
-
-@kernel
-def highest_of(x):
-    a = b = c = d = x[0]  # four, so that a comparison need not wait for the one before
-    fours = len(x) // 4 * 4
-    for i in range(0, fours, 4):
-        a, b, c, d = max(a, x[i]), max(b, x[i + 1]), max(c, x[i + 2]), max(d, x[i + 3])
-    for i in range(fours, len(x)):
-        a = max(a, x[i])
-    return max(max(a, b), max(c, d))

@@ -36,8 +36,8 @@ def gpt2(config: Config, weights: Weights) -> Transformer:
         for i in range(config.get("n_layer", 12))
     ]
     return Transformer(
-        quantize(weights["wte.weight"], STREAM_BITS),
-        quantize(weights["wpe.weight"], STREAM_BITS),
+        quantize("wte.weight", weights["wte.weight"], STREAM_BITS),
+        quantize("wpe.weight", weights["wpe.weight"], STREAM_BITS),
         layers,
         norm(weights, "ln_f", epsilon),
         _head(config, weights, "wte.weight"),
@@ -71,8 +71,8 @@ def scratch(config: Config, weights: Weights) -> Transformer:
     else:
         positions = weights["positions.weight"]
     return Transformer(
-        quantize(embedding, STREAM_BITS),
-        quantize(positions, STREAM_BITS),
+        quantize("embedding", embedding, STREAM_BITS),
+        quantize("positions", positions, STREAM_BITS),
         layers,
         norm(weights, "norm", epsilon) if pre else None,
         _head(config, weights, "embedding.weight"),
@@ -103,11 +103,11 @@ def llama(config: Config, weights: Weights) -> Transformer:
         for i in range(config["num_hidden_layers"])
     ]
     return Transformer(
-        quantize(weights["embed_tokens.weight"], STREAM_BITS),
+        quantize("embed_tokens.weight", weights["embed_tokens.weight"], STREAM_BITS),
         Rotary(dim, rope.get("rope_theta", 10000.0)),
         layers,
         norm(weights, "norm", epsilon, centre=False),
-        _head(config, weights, "embed_tokens.weight"),
+        _head(config, weights, "embed_tokens.weight", tied=False),
         (heads, config.get("num_key_value_heads") or heads),
         Gate(config["hidden_act"]),
     )
@@ -124,6 +124,6 @@ def lstm(config: Config, weights: Weights) -> Lstm:
     return Lstm(weights["embedding.weight"], layers, projection, _head(config, weights, "embedding.weight"))
 
 
-def _head(config: Config, weights: Weights, embedding: str) -> Linear:
-    tied = config.get("tie_word_embeddings", True)
+def _head(config: Config, weights: Weights, embedding: str, tied: bool = True) -> Linear:
+    tied = config.get("tie_word_embeddings", tied)
     return linear("the head", weights[embedding if tied else "lm_head.weight"].T)

@@ -53,7 +53,7 @@ class Lstm:
     """
 
     def __init__(self, embedding: Tensor, layers: Sequence[Linear], projection: Linear | None, head: Linear):
-        self.embedding = quantize(embedding, ACTIVATION_BITS).clamp_(-LIMIT, LIMIT)
+        self.embedding = quantize("embedding", embedding, ACTIVATION_BITS).clamp_(-LIMIT, LIMIT)
         self.layers, self.projection, self.head = layers, projection, head
         self.vocab, self.hidden = len(embedding), layers[0].weight.shape[1] // 4
 
