@@ -8,9 +8,10 @@ from nutshell.bits.coder import Damaged
 from nutshell.bits.mixing.state import CODE_BITS, fresh_state
 
 Listener = Callable[[int, int], None]
+_NONE = numpy.zeros((0, 256), numpy.int64)
 _PIECE = 1 << 14
 _REST = CODE_BITS // 8  # bytes of the interval that are not written yet
-_MOST_RATIO = 46_000  # bytes of text to a byte of body: a bit costs at least log2(65,536 / 65,535)
+MOST_RATIO = 46_000  # bytes of text to a byte of body: a bit costs at least log2(65,536 / 65,535)
 _MOST_BYTES = 16  # that a byte is coded in: a bit costs at most 16
 
 
@@ -32,8 +33,11 @@ class Mixer:
         if body is not None:
             self._coder[2:] = _REST, int.from_bytes(body[:_REST].ljust(_REST, b"\0"), "big")
 
-    def encode(self, data: bytes) -> numpy.ndarray:
+    def encode(self, data: bytes, frequencies: numpy.ndarray = _NONE) -> numpy.ndarray:
         """Codes the next bytes.
+
+        Args:
+            frequencies: What another model expects of them, (bytes, 256), each at least 1, of a sum below 2^40.
 
         Returns:
             The chances, of 65,536, that their bits had, (8 bytes,).
@@ -41,18 +45,21 @@ class Mixer:
         space = numpy.zeros(len(data) * _MOST_BYTES + _REST, numpy.uint8)
         chances = numpy.zeros(8 * len(data), numpy.int32)
         self._coder[2] = 0
-        self._code(self._state, self._coder, space, _bytes(data), False, chances)
+        self._code(self._state, self._coder, space, _bytes(data), False, frequencies, chances)
         self._written += space[: self._coder[2]].tobytes()
         return chances
 
-    def decode(self, count: int) -> bytes:
+    def decode(self, count: int, frequencies: numpy.ndarray = _NONE) -> bytes:
         """The next bytes.
+
+        Args:
+            frequencies: As for `encode`.
 
         Raises:
             Damaged: If the body ended before.
         """
         data = numpy.zeros(count, numpy.uint8)
-        if not self._code(self._state, self._coder, self._body, data, True, numpy.zeros(0, numpy.int32)):
+        if not self._code(self._state, self._coder, self._body, data, True, frequencies, numpy.zeros(0, numpy.int32)):
             raise Damaged("it ends before its last byte")
         return data.tobytes()
 
@@ -107,7 +114,7 @@ def decompress(body: bytes, size: int, listen: Listener | None = None) -> bytes:
     Raises:
         Damaged: If no encoder gives this body for a text of this size. Some changes of a body only give another text.
     """
-    if size > _MOST_RATIO * (len(body) + _REST):
+    if size > MOST_RATIO * (len(body) + _REST):
         raise Damaged("it is too short for its text")
     mixer, pieces = Mixer(size, body=body), []
     for start in range(0, size, _PIECE):

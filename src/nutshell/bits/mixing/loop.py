@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numba
 
-from nutshell.bits.mixing.model import PARTIAL, begin, predict, update, whole
+from nutshell.bits.mixing.model import MASS, PARTIAL, begin, predict, update, whole
 from nutshell.bits.mixing.state import CODE_BITS
 
 _CODE = (1 << CODE_BITS) - 1
@@ -15,7 +15,7 @@ def _build(sources: int):
     # numba's cache notices a change of the file that a function is in, but not of the files that it calls. Variables
     # around a function are part of the cache's key: this one says what all the files are.
     @numba.njit(cache=True, _nrt=False)
-    def code(s, coder, body, data, decoding, chances):
+    def code(s, coder, body, data, decoding, frequencies, chances):
         """Codes bytes into the body, or from it.
 
         Args:
@@ -24,6 +24,7 @@ def _build(sources: int):
                 when decoding, the number that the body is, as far as it was read.
             body: uint8; written when encoding.
             data: uint8, the bytes; written when decoding.
+            frequencies: int64, (bytes, 256), what another model expects, each at least 1; or (0, 256).
             chances: int32, 8 of each byte, or none; set to the chances, of 65,536, of the bits that came.
 
         Returns:
@@ -32,6 +33,11 @@ def _build(sources: int):
         if sources == 0:
             return False
         for place in range(len(data)):
+            s.now[MASS] = 0
+            if len(frequencies):
+                for byte in range(256):
+                    s.outer[byte] = frequencies[place, byte]
+                    s.now[MASS] += frequencies[place, byte]
             begin(s)
             for shift in range(7, -1, -1):
                 chance = predict(s)

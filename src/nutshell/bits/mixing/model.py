@@ -24,7 +24,9 @@ WORD32 = 0xFFFFFFFF
 LAST4, LAST8, WORD, WORD1, WORD2, WORD3, LETTERS, LENGTH, MATCH, MATCHED = (*range(9), 10)
 # The byte's lane; its bits so far, with a one before them; their count; all bytes so far; the mixer's chance; by match
 # model: the byte that it expects (-1: none) and its counter (-1: none); by refinement: its cell.
-LANE, PARTIAL, BITS, DONE, MIXED, EXPECTED, COUNTER, CELL = (*range(5), 8, 10, 12)
+# Of the outer frequencies: the sum of those that go with the bits so far (0: there are none), and of those that have a
+# one next.
+LANE, PARTIAL, BITS, DONE, MIXED, EXPECTED, COUNTER, CELL, MASS, ONES = (*range(5), 8, 10, 12, 16, 17)
 
 # Without numba's reference counts: they took 40 % of the time, and nothing here allocates.
 compiled = numba.njit(_nrt=False)
@@ -149,6 +151,18 @@ def _collect(s):
             length = min(lane[MATCHED + model], LONGEST_MATCH)
             now[COUNTER + model], longest = length, max(longest, length)
             _enter(s, entry, whole(s.match_counters[model, length]) >> 16, 1 if byte >> (7 - bits) & 1 else -1)
+    entry = INPUTS - 3
+    inputs[entry : entry + 2] = 0
+    outer = 0
+    if now[MASS]:
+        half = 128 >> bits
+        first = (partial << (8 - bits)) - 256
+        now[ONES] = 0
+        for byte in range(first + half, first + 2 * half):
+            now[ONES] += s.outer[byte]
+        chance = min(max((now[ONES] << 16) // now[MASS], 1), 65535)
+        _enter(s, entry, chance, 1)
+        outer = min(max((s.stretch[chance] + 2048) >> 7, 0), 31)
     inputs[INPUTS - 1] = 256
     last, chosen = lane[LAST4], s.chosen
     chosen[0] = partial
@@ -158,6 +172,7 @@ def _collect(s):
     chosen[4] = min(lane[LETTERS], 7) * 256 + partial
     chosen[5] = (last >> 8 & 0xFF) * 8 + bits
     chosen[6] = (last >> 5 & 7) * 256 + partial
+    chosen[7] = outer * 8 + bits
     for layer in range(LAYER):
         chosen[layer] += FIRST_SETS[layer]
 
@@ -226,6 +241,7 @@ def update(s, bit):
         if place >= 0:
             right = 1 if now[EXPECTED + model] >> (7 - bits) & 1 == bit else 0
             s.match_counters[model, place] = _learned(whole(s.match_counters[model, place]), right, s.rates)
+    now[MASS] = now[ONES] if bit else now[MASS] - now[ONES]
     now[PARTIAL], now[BITS] = partial * 2 + bit, bits + 1
     if bits == 3:
         _locate(s, now[PARTIAL])

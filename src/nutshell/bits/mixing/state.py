@@ -8,10 +8,10 @@ from nutshell.bits.mixing import tables
 
 CONTEXTS = 18
 INPUTS_PER_CONTEXT = 4  # the history's probability as a logit and as it is; the node's own; the run's
-OTHER_INPUTS = 8  # two matches and outer frequencies, each as a logit and as it is; a constant; one that is free
+OTHER_INPUTS = 7  # two matches and the outer frequencies, each as a logit and as it is; a constant
 INPUTS = CONTEXTS * INPUTS_PER_CONTEXT + OTHER_INPUTS
 # How many weight sets each selector of the first layer chooses from.
-SELECTORS = (256, 32 * 8, 256, 8 * 8, 8 * 256, 256 * 8, 8 * 256)
+SELECTORS = (256, 32 * 8, 256, 8 * 8, 8 * 256, 256 * 8, 8 * 256, 32 * 8)
 NODES = 16  # in a bucket: a checksum, then the 15 nodes of half a byte's tree
 MOST_BUCKETS_BITS = 20
 MATCHES = ((6, 16), (12, 18))  # bytes that a match needs at least, and bits of its table
@@ -48,6 +48,7 @@ class State(NamedTuple):
     text: numpy.ndarray  # what was coded, in the order of coding
     lanes: numpy.ndarray  # by lane: LANE_FIELDS of model.py
     now: numpy.ndarray  # NOW_FIELDS of model.py: what predict leaves for update
+    outer: numpy.ndarray  # by byte: another model's frequency
     hashes: numpy.ndarray
     roots: numpy.ndarray  # by context: where the bucket of the present half byte begins
     run_places: numpy.ndarray
@@ -101,6 +102,7 @@ def fresh_state(size: int, lanes: int = 1) -> State:
         numpy.zeros(size, numpy.uint8),
         numpy.zeros((lanes, 16), numpy.int64),
         numpy.zeros(32, numpy.int64),
+        numpy.zeros(256, numpy.int64),
         *(numpy.zeros(CONTEXTS, numpy.int64) for _ in range(4)),
         numpy.zeros(INPUTS, numpy.int32),
         *(numpy.zeros(len(SELECTORS), numpy.int64) for _ in range(3)),
