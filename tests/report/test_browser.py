@@ -17,7 +17,7 @@ import pytest
 from nutshell.report.page import page
 from nutshell.report.results import runs as results
 from nutshell.report.results.summary import series
-from tests.report.runs import classified, modelled, write
+from tests.report.runs import classified, compressed, modelled, write
 from tests.report.test_report_page import HOSTILE, hostile
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -137,6 +137,7 @@ def report(tmp_path_factory) -> Path:
         write(root / "finetune" / "pairs", classified(seed, 28 + seed % 4))
     write(root / "finetune" / "weak", classified(13, 12, weight_decay=0.1))
     write(root / "language_model" / "small", modelled())
+    write(root / "bits" / "gpt2", compressed())
     for number, text in enumerate(HOSTILE):
         write(root / "hostile" / f"text_{number}", hostile(text))
     (write(root / "finetune" / "lost", classified(13, 12, weight_decay=0.2)) / "metrics.json").unlink()

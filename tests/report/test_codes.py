@@ -27,7 +27,7 @@ def shown(tmp_path):
 def test_the_winner_of_each_length_by_hand(shown):
     """The model's code is the shortest; with its 50 kB it is so from 50 kB / 0.06 on, between 100 kB and 1 MB."""
     (text,), _ = shown()
-    assert text["name"] == "imdb, test part" and text["longest"] == "1 MB"
+    assert text["name"] == "imdb, test part"
     assert text["rows"] == [
         {
             "length": "100 kB",
@@ -57,6 +57,13 @@ def test_a_model_whose_code_is_longer_never_pays(shown):
     assert "long against ppmd, 256 MB: never: its code alone is not shorter" in text["turns"]
 
 
+def test_what_has_coded_a_short_text_alone_is_in_the_arithmetic(shown):
+    short = coded("short", 9_000, 100_000, kind="model", weights="fp32", model_bytes={"fp32": 17_000_000})
+    (text,), _ = shown([*CODES, short])
+    assert text["rows"][-1]["total"] == ("short", "107 MB") and text["rows"][1]["total"] == ("a model", "250 kB")
+    assert "short against ppmd, 256 MB: from 100 MB of text on" in text["turns"]
+
+
 def test_the_page_says_it(shown):
     _, html = shown()
     Elements(html)
@@ -69,7 +76,7 @@ def test_the_page_says_it(shown):
         "a model against ppmd, 256 MB: from 833 kB of text on",
     ):
         assert sentence in text, sentence
-    for plane in re.findall(r'<svg viewBox="0 0 460 .*?</svg>', html):
+    for plane in re.findall(r'<svg viewBox="0 0 420 .*?</svg>', html):
         assert {"gzip", "ppmd", "prequential", "a model", "no model"} <= set(re.findall(r">([^<>]+)</text>", plane))
         places = [float(place) for place in re.findall(r'<text x="71.0" y="([\d.]+)"', plane)]
         assert len(places) == 3 and all(one + 13 < other for one, other in pairwise(places))

@@ -59,10 +59,12 @@ class Code(BaseModel):
         return 8 * self.code_bytes / self.ideal_bits - 1 if self.code_bytes and self.ideal_bits else None
 
     def scaled(self, text_bytes: int) -> "Code":
-        """The code of a longer text by arithmetic: as many bits for each byte, the same weights."""
+        """The code of a longer text by arithmetic: as many bits for each byte, the same weights; a text that nobody
+        has, without a digest."""
         factor = text_bytes / self.text_bytes
         code_bytes = None if self.code_bytes is None else round(self.code_bytes * factor)
-        return self.model_copy(update={"text_bytes": text_bytes, "code_bytes": code_bytes, "ideal_bits": None})
+        unknown = {"text_sha256": "", "ideal_bits": None}
+        return self.model_copy(update={"text_bytes": text_bytes, "code_bytes": code_bytes, **unknown})
 
 
 def break_even_bytes(model: Code, other: Code) -> float | None:

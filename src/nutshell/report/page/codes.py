@@ -15,10 +15,11 @@ from nutshell.report.results.summary import Series
 
 MOST_ORDERED = 6  # models whose orders are all looked at
 LONG_BYTES = 10**9  # the length that no code was made of
-WIDTH, HEIGHT = 460, 330  # of a plane, in CSS pixels
+WIDTH, HEIGHT = 420, 310  # of a plane, in CSS pixels
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 10, 44  # around what is drawn
-WITHOUT = 104  # the strip of codes that need no weights, with their names
+WITHOUT = 98  # the strip of codes that need no weights, with their names
 LINE = 14  # between two names
+MOST_TICKS = 5  # of the x axis; every second one where there would be more
 FACTORS, DENSE = (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)  # of the powers of ten that have a line; where few are in sight
 KINDS = {
     "compressor": ("circle", "--muted"),
@@ -36,16 +37,14 @@ def content(every: Sequence[Series]) -> list[dict[str, Any]]:
         planes = [(alike, False) for alike in planes if alike]
         if not planes:
             continue
-        longest = planes[-1][0]
-        if longest[0].text_bytes < LONG_BYTES:
-            planes.append((by_text(code.scaled(LONG_BYTES) for code in longest)[name][0], True))
+        longest = {code.name: code for alike, _ in planes for code in alike}
+        planes.append((by_text(code.scaled(LONG_BYTES) for code in longest.values())[name][0], True))
         texts.append(
             {
                 "name": name,
                 "planes": [_plane(codes, arithmetic) for codes, arithmetic in planes],
                 "rows": [_row(codes, arithmetic) for codes, arithmetic in planes],
-                "longest": size_of(longest[0].text_bytes),
-                "turns": _turns(longest),
+                "turns": _turns(planes[-1][0]),
                 "failed": sorted({code.name for alike in lengths for code in alike if code.code_bytes is None}),
             }
         )
@@ -168,7 +167,8 @@ class _Plane:
         self.parts.append(f'<path d="{lines}" style="{plots.stroke("muted", 0.8)}"/>')
         for size in _round(*self.y_ends, factors=DENSE if self.y_ends[1] < 12 * self.y_ends[0] else FACTORS):
             self._text(LEFT - 5, self._y(size) + 4, size_of(size), "end")
-        for size in _round(*self.x_ends, factors=(1,)):
+        powers = _round(*self.x_ends, factors=(1,))
+        for size in powers[:: 1 + (len(powers) > MOST_TICKS)]:
             anchor = {self.x_ends[0]: "start", self.x_ends[1]: "end"}.get(size, "middle")
             self._text(self._x(size) + RIGHT * (anchor == "end"), base + 16, size_of(size), anchor)
         self._text(LEFT, base + 16, "no model", "start")
@@ -229,7 +229,9 @@ class _Plane:
         self.parts.append(f'<path d="{shapes[shape]}" style="fill:var({colour});stroke:var(--paper);stroke-width:1"/>')
 
     def _text(self, x: float, y: float, words: str, anchor: str, code: Code | None = None) -> None:
-        style = f"fill:var({KINDS[code.kind][1]})" if code else ""
+        # What is behind the letters must not strike them through.
+        edge = f"paint-order:stroke;stroke:var(--{'paper' if code.weights else 'soft'});stroke-width:3" if code else ""
+        style = f"fill:var({KINDS[code.kind][1]});{edge}" if code else ""
         self.parts.append(plots.text(x, y, words, anchor, style))
 
 
