@@ -118,7 +118,7 @@ def test_an_architecture_without_exact_arithmetic(text, nutshell, tmp_path):
     code, _, err = nutshell("compress", model, text, "--arithmetic", "exact")
     assert code == 2 and "exact arithmetic is written for" in err and "use native arithmetic" in err
     code, _, err = nutshell("compress", model, text)
-    assert code == 0 and "by native arithmetic" in err
+    assert code == 0 and ", native" in err
 
 
 def test_an_empty_file(nutshell, tmp_path):

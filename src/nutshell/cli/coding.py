@@ -20,7 +20,9 @@ logger = logging.getLogger("nutshell")
 def add_arguments(compress: argparse.ArgumentParser, *others: argparse.ArgumentParser) -> None:
     """The arguments of the three commands."""
     decompress, info = others
-    compress.add_argument("model", metavar="RUN", help="smollm2, a finished run's folder or seed, or a checkpoint's")
+    compress.add_argument(
+        "model", nargs="?", metavar="RUN", help="smollm2, a finished run's folder or seed, or a checkpoint's"
+    )
     for command in (compress, decompress, info):
         command.add_argument(
             "file", nargs="?", default=STANDARD, metavar="FILE", help="default: -, which is standard input"
@@ -46,6 +48,12 @@ def add_arguments(compress: argparse.ArgumentParser, *others: argparse.ArgumentP
         "--lanes", type=_count(1024), metavar="N", help="texts coded side by side: more are quicker, fewer are smaller"
     )
     compress.add_argument("--window", type=_count(1 << 20), metavar="TOKENS", help="default: 1024, or the model's most")
+    compress.add_argument(
+        "--prequential",
+        action="store_true",
+        help="without a RUN: a network learns the file while it codes it, mixed with contexts; slow, decodes only on "
+        "this machine",
+    )
     compress.add_argument("--verify", action="store_true", help="decode it again, and keep it only if it is the text")
     decompress.add_argument(
         "--model", metavar="RUN", help="default: the one with these weights among the embedded and those in outputs/"
@@ -67,22 +75,13 @@ def compress(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: For whatever is wrong with the model, the file or the place to write to.
     """
-    from nutshell.bits.fixed import build as fixed
-    from nutshell.models.find import read_config
-    from nutshell.runs import coding
-
-    checkpoint = coding.find_checkpoint(arguments.model)
+    load = _learning(arguments) if arguments.prequential else _of_model(arguments)
     output = streams.output(arguments, lambda name: f"{name}{SUFFIX}")
-    offered = fixed.problem(read_config(checkpoint)) is None
-    arithmetic = arguments.arithmetic or ("exact" if offered and not arguments.precision else "native")
-    if arguments.precision and arithmetic == "exact":
-        raise UserError("--precision: exact arithmetic has one of its own; it is of native arithmetic")
-    coding.check(checkpoint, arithmetic, arguments.window)
     with streams.source(arguments.file) as source, _prepared():
         from nutshell.bits.codec import stream
         from nutshell.bits.codec.container import Reader
 
-        coder = coding.load(checkpoint, arithmetic, arguments.precision, arguments.window, arguments.lanes)
+        coder = load()
         with streams.target(output) as target:
             with streams.bar("coding", source.size) as listen:
                 facts = stream.compress(source.stream, target, coder, listen)
@@ -96,15 +95,51 @@ def compress(arguments: argparse.Namespace) -> None:
     stored = facts.size_bytes - facts.coded_bytes
     note = f"; {stored:,} bytes are stored as xz has them, which is shorter here" if stored else ""
     logger.info(
-        "%s: %s bytes to %s%s, in %s by %s arithmetic%s",
+        "%s: %s bytes to %s%s, in %s, %s%s",
         streams.shown(output),
         f"{facts.size_bytes:,}",
         f"{facts.file_bytes:,}",
         bits,
         progress.duration(facts.seconds),
-        arithmetic,
+        coder.header.arithmetic,
         note,
     )
+
+
+def _of_model(arguments: argparse.Namespace) -> Callable[[], Any]:
+    """What loads the coder of a model, once all that can be known without it is found right."""
+    from nutshell.bits.fixed import build as fixed
+    from nutshell.models.find import read_config
+    from nutshell.runs import coding
+
+    if not arguments.model:
+        raise UserError("RUN is missing: name the model to code with, such as smollm2, or say --prequential")
+    checkpoint = coding.find_checkpoint(arguments.model)
+    offered = fixed.problem(read_config(checkpoint)) is None
+    arithmetic = arguments.arithmetic or ("exact" if offered and not arguments.precision else "native")
+    if arguments.precision and arithmetic == "exact":
+        raise UserError("--precision: exact arithmetic has one of its own; it is of native arithmetic")
+    coding.check(checkpoint, arithmetic, arguments.window)
+    options = (arithmetic, arguments.precision, arguments.window, arguments.lanes)
+    return lambda: coding.load(checkpoint, *options)
+
+
+def _learning(arguments: argparse.Namespace) -> Callable[[], Any]:
+    """What makes the coder that learns as it codes; FILE is then the only positional argument."""
+    if arguments.file != STANDARD:
+        raise UserError("--prequential: takes no RUN, only a FILE: its network is new")
+    for name in ("arithmetic", "precision", "lanes", "window"):
+        if getattr(arguments, name):
+            raise UserError(f"--{name}: is of a model's coding; --prequential has its own")
+    arguments.file = arguments.model or STANDARD
+
+    def load() -> Any:
+        from nutshell.bits.codec.learning import Learning
+        from nutshell.bits.prequential import Settings
+
+        return Learning(Settings())
+
+    return load
 
 
 def decompress(arguments: argparse.Namespace) -> None:
@@ -113,7 +148,7 @@ def decompress(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: If it is damaged, of another model or of another machine; nothing is written then.
     """
-    from nutshell.bits.codec.container import Header, Reader
+    from nutshell.bits.codec.container import PREQUENTIAL, Header, Reader
     from nutshell.runs import coding
 
     output = streams.output(arguments, _without_suffix)
@@ -121,13 +156,15 @@ def decompress(arguments: argparse.Namespace) -> None:
         reader = Reader(source.stream, source.name)
 
         def find(header: Header) -> Any:
+            if header.arithmetic == PREQUENTIAL:
+                return learning.of_header(header, source.name)
             if arguments.model:
                 folder = coding.find_checkpoint(arguments.model)
             else:
                 folder = coding.find_made_with(header, source.name, _here())
             return coding.of_header(header, folder, source.name)
 
-        from nutshell.bits.codec import stream
+        from nutshell.bits.codec import learning, stream
 
         with streams.target(output) as target, streams.bar("decoding", reader.total.size) as listen:
             facts = stream.decompress(reader, target, find, listen)

@@ -33,6 +33,8 @@ class ModelCoder:
         most: Of them, if their number is not named.
     """
 
+    segment_bytes = 1 << 20
+
     def __init__(self, header: Header, vocabulary: vocabularies.Vocabulary, tables: Any, lanes: int | None, most: int):
         self.header, self._start, self._tables = header, vocabulary.start_of_text, tables
         self._spelling, self._lanes, self._most = Spelling(vocabulary), lanes, most

@@ -11,8 +11,9 @@ import numpy
 import pytest
 import torch
 
-from nutshell.bits.codec import stream
-from nutshell.bits.codec.container import EXACT, NATIVE, SEGMENT_BYTES, Reader
+from nutshell.bits import prequential
+from nutshell.bits.codec import learning, stream
+from nutshell.bits.codec.container import EXACT, NATIVE, PREQUENTIAL, Reader
 from nutshell.data.encoding import vocabularies
 from nutshell.data.text.windows import windows
 from nutshell.machine.errors import UserError
@@ -62,8 +63,13 @@ def test_what_is_stored_needs_no_model(coders):
     assert target.getvalue() == CONTENTS["random bytes"]
 
 
+SEGMENT_BYTES = 5000
+
+
 class Cheap:
     """Codes nothing."""
+
+    segment_bytes = SEGMENT_BYTES
 
     def __init__(self, header):
         self.header = header
@@ -202,3 +208,21 @@ def test_native_files_are_decoded_with_their_threads(coders):
         assert torch.get_num_threads() == 3 and unpack(content, decoder) == TEXT
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_network_that_learns_comes_back():
+    """The whole of a text, and of nothing; a file that another processor made is refused."""
+    coder = learning.Learning(prequential.Settings(lanes=3, segment=8, stretch=4, hidden=8))
+    for raw in (b"", b"a", TEXT, b"a word, and another " * 3000):
+        content, facts = pack(raw, coder)
+        reader = Reader(io.BytesIO(content), "x.nut")
+        assert unpack(content, learning.of_header(reader.header, "x.nut")) == raw
+        assert len(content) - facts.body_bytes < 130 or not facts.coded_bytes
+    assert reader.header.arithmetic == PREQUENTIAL
+    for changes, reason in (
+        ({"tables": bytes(8)}, "the processors or libraries differ"),
+        ({"environment": ("AVX9", "2")}, "made with AVX9 and torch 2, here are"),
+        ({"weights": bytes(8)}, "its settings cannot be"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            learning.of_header(replace(reader.header, **changes), "x.nut")

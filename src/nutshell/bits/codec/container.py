@@ -2,8 +2,8 @@
 
     magic, version | header | segment, segment, ... | total | CRC32 of all before it
 
-A segment is up to SEGMENT_BYTES of the text, coded by itself, so that memory does not grow with the file. A number is a
-varint: seven bits in a byte, the lowest first, the highest bit set while more follow (as in LEB128).
+A segment is some of the text (1 MiB, where a model codes), coded by itself, so that memory does not grow with the
+file. A number is a varint: seven bits in a byte, the lowest first, the highest bit set while more follow (LEB128).
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from nutshell.machine.errors import UserError
 
 MAGIC = b"\x89NUT"
 VERSION = 1
-SEGMENT_BYTES = 1 << 20
+MOST_SEGMENT = 1 << 26
 DIGEST_BYTES = 8
 EXACT, NATIVE, PREQUENTIAL = "exact", "native", "prequential"
 ARITHMETICS = (EXACT, NATIVE, PREQUENTIAL)
@@ -35,7 +35,8 @@ class Header:
     Attributes:
         arithmetic: One of ARITHMETICS.
         window: Tokens that the model is fed at most.
-        weights, config, tokenizer: Digests of the model's, DIGEST_BYTES each.
+        weights, config, tokenizer: Digests of the model's, DIGEST_BYTES each; a network's that learns as it codes are
+            its settings.
         tables: The arithmetic's own: of its tables, or of what the model computes for a probe.
         environment: Of native arithmetic: precision, threads, the processor's instructions, torch's version.
     """
@@ -198,12 +199,12 @@ class Reader:
             UserError: If a number is out of its range: the file was changed, and its checksum after it.
         """
         while self._source.tell() < self._end:
-            mode, size = self._number(STORED), self._number(SEGMENT_BYTES)
+            mode, size = self._number(STORED), self._number(MOST_SEGMENT)
             tokens = self._number(2 * size + 1) if mode == CODED else 0
             lanes = self._number(tokens) if mode == CODED else 0
             if not mode or (mode == CODED and not (lanes and self.header.window)):
                 raise self.damaged("a number in it is out of range")
-            yield Segment(mode, size, self._take(self._number(2 * SEGMENT_BYTES)), tokens, lanes)
+            yield Segment(mode, size, self._take(self._number(2 * size + 64)), tokens, lanes)
 
     def damaged(self, reason: str) -> UserError:
         """The error for content that nothing has written."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO, Protocol
 
 from nutshell.bits.codec.container import (
-    SEGMENT_BYTES,
     STORED,
     Header,
     Reader,
@@ -18,7 +17,7 @@ from nutshell.bits.codec.container import (
 )
 from nutshell.bits.coder import Damaged
 
-_STORED = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": SEGMENT_BYTES}]
+_STORED = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": 1 << 20}]
 _UTF8_BYTES = 4  # of one character at most
 
 Listen = Callable[[int], None]
@@ -29,12 +28,14 @@ class Coder(Protocol):
 
     Attributes:
         header: The file's.
+        segment_bytes: How much of a text it takes at once.
     """
 
     header: Header
+    segment_bytes: int
 
-    def encode(self, raw: bytes, listen: Listen) -> tuple[Segment, float] | None:
-        """The segment and its ideal bits; None if the text does not come back from it."""
+    def encode(self, raw: bytes, listen: Listen) -> tuple[Segment, float | None] | None:
+        """The segment and its ideal bits, if they are known; None if the text does not come back from it."""
 
     def decode(self, segment: Segment, listen: Listen) -> bytes:
         """The text of a coded segment.
@@ -51,7 +52,8 @@ class Facts:
     Attributes:
         size_bytes: Of the text.
         file_bytes: Of the file.
-        body_bytes, ideal_bits: Of the coded segments: what the coder wrote, and the sum of -log2 p.
+        body_bytes, ideal_bits: Of the coded segments: what the coder wrote, and the sum of -log2 p, if it is
+            known.
         coded_bytes: Of the text's in coded segments; the others are stored, as xz has them.
         tokens: Of coded segments.
         seconds: All of it took.
@@ -60,7 +62,7 @@ class Facts:
     size_bytes: int = 0
     file_bytes: int = 0
     body_bytes: int = 0
-    ideal_bits: float = 0.0
+    ideal_bits: float | None = 0.0
     coded_bytes: int = 0
     tokens: int = 0
     seconds: float = 0.0
@@ -74,8 +76,8 @@ def compress(source: BinaryIO, target: BinaryIO, coder: Coder, listen: Listen = 
     """
     begin, digest, writer, facts = time.perf_counter(), hashlib.sha256(), Writer(target, coder.header), Facts()
     rest = b""
-    while raw := rest + source.read(SEGMENT_BYTES - len(rest)):
-        whole = raw[: _cut(raw)] if len(raw) == SEGMENT_BYTES else raw
+    while raw := rest + source.read(coder.segment_bytes - len(rest)):
+        whole = raw[: _cut(raw)] if len(raw) == coder.segment_bytes else raw
         rest = raw[len(whole) :]
         done = facts.size_bytes
         stored = lzma.compress(whole, lzma.FORMAT_RAW, filters=_STORED)
@@ -86,7 +88,7 @@ def compress(source: BinaryIO, target: BinaryIO, coder: Coder, listen: Listen = 
             facts = replace(
                 facts,
                 body_bytes=facts.body_bytes + len(segment.body),
-                ideal_bits=facts.ideal_bits + bits,
+                ideal_bits=None if bits is None else facts.ideal_bits + bits,
                 coded_bytes=facts.coded_bytes + len(whole),
                 tokens=facts.tokens + segment.tokens,
             )
