@@ -20,6 +20,7 @@ from nutshell.bits.fixed.arithmetic import (
     rescale,
 )
 from nutshell.bits.fixed.tables import squash_table
+from nutshell.bits.fixed.threads import spread
 
 GATE_BITS = 16  # gates, and tanh, are in steps of 2^-16
 STEP_BITS = 13  # what their tables are asked with, in steps of 2^-13
@@ -61,7 +62,6 @@ class Lstm:
         """The state before any token; it has room for any number of them."""
         return State(*([torch.zeros(lanes, self.hidden, dtype=torch.float64) for _ in self.layers] for _ in range(2)))
 
-    @torch.inference_mode()
     def __call__(self, ids: Tensor, state: State | None = None, keep: int | None = None) -> Tensor:
         """Logits of the last tokens; the state, if there is one, moves on over all of them.
 
@@ -76,14 +76,19 @@ class Lstm:
         lanes, tokens = ids.shape
         state, keep = state or self.state(lanes, tokens), tokens if keep is None else keep
         outputs = torch.empty((lanes, keep, self.hidden), dtype=torch.float64)
-        for token in range(tokens):
-            x = self.embedding[ids[:, token]]
-            for i, layer in enumerate(self.layers):
-                gates = layer(torch.cat([x, state.h[i]], 1))
-                _remember(gates.numpy(), state.c[i].numpy(), state.h[i].numpy(), _SIGMOID, _TANH)
-                x = state.h[i]
-            if token >= tokens - keep:
-                outputs[:, token - tokens + keep] = x
+
+        @torch.inference_mode()
+        def _compute(part: slice):
+            h, c = [h[part] for h in state.h], [c[part] for c in state.c]
+            for token in range(tokens):
+                x = self.embedding[ids[part, token]]
+                for i, layer in enumerate(self.layers):
+                    _remember(layer(torch.cat([x, h[i]], 1)).numpy(), c[i].numpy(), h[i].numpy(), _SIGMOID, _TANH)
+                    x = h[i]
+                if token >= tokens - keep:
+                    outputs[part, token - tokens + keep] = x
+
+        spread(_compute, lanes, lanes)
         outputs = outputs.view(-1, self.hidden)
         if self.projection:
             outputs = rescale(self.projection(outputs), WEIGHT_BITS, LIMIT)

@@ -104,6 +104,7 @@ class Transformer:
         """
         lanes, tokens = ids.shape
         keep, past = tokens if keep is None else keep, state.seen if state else 0
+        assert not state or past + tokens <= state.layers[0].values.shape[2]  # or a kernel would write beyond its end
         out = torch.empty((lanes, keep, self.vocab), dtype=torch.float64)
 
         @torch.inference_mode()
