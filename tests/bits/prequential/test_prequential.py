@@ -99,7 +99,7 @@ def learned() -> str:
         for step in range(64):
             learner.frequencies()
             learner.tell(bytes([step, 255 - step]))
-    return f"{learner.digest()} {prequential.fingerprint()}"
+    return f"{learner.digest()} {prequential.fingerprint(SMALL)}"
 
 
 def test_two_processes_learn_the_same():
@@ -111,9 +111,9 @@ def test_two_processes_learn_the_same():
 def test_the_fingerprint_is_of_this_processor_path():
     import torch
 
-    assert torch.__version__ in prequential.fingerprint()
-    assert torch.backends.cpu.get_cpu_capability() in prequential.fingerprint()
-    assert prequential.fingerprint() == prequential.fingerprint()
+    assert torch.__version__ in prequential.fingerprint(SMALL)
+    assert torch.backends.cpu.get_cpu_capability() in prequential.fingerprint(SMALL)
+    assert prequential.fingerprint(SMALL) == prequential.fingerprint(SMALL) != prequential.fingerprint(LAYERED)
 
 
 @pytest.mark.parametrize("settings", [SMALL, alone(SMALL)], ids=["mixed", "alone"])

@@ -91,7 +91,7 @@ def _bytes(data: bytes) -> numpy.ndarray:
 
 
 def compress(raw: bytes, listen: Listener | None = None) -> bytes:
-    """The text's code; the same on every machine.
+    """The text's code; the same on every machine. It takes up to 1.5 GB of memory, and so does `decompress`.
 
     Args:
         listen: Is told the bytes done and all bytes every so often.

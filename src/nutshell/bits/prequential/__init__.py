@@ -21,11 +21,15 @@ Listener = Callable[[int, int], None]
 __all__ = ["Damaged", "Settings", "compress", "decompress", "fingerprint"]
 
 
-def fingerprint() -> str:
-    """What has to be equal where a text is coded and where it is decoded: version, path and results of arithmetic."""
+def fingerprint(settings: Settings | None = None) -> str:
+    """What has to be equal where a text is coded and where it is decoded: version, path and results of arithmetic.
+
+    Args:
+        settings: Of the network that is trained for it, for two segments; the default ones if not given.
+    """
     from nutshell.bits.prequential import network
 
-    return network.fingerprint()
+    return network.fingerprint(settings or Settings())
 
 
 def compress(raw: bytes, settings: Settings, listen: Listener | None = None) -> bytes:

@@ -139,13 +139,13 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def fingerprint() -> str:
-    """What has to be equal where a text is coded and where it is decoded: version, path and results of arithmetic."""
-    settings = Settings(lanes=2, segment=6, stretch=3, hidden=96, layers=2, replays=1)
+def fingerprint(settings: Settings) -> str:
+    """Version, path and results of arithmetic: a digest of what two segments of fixed bytes lead to."""
+    steps = 2 * settings.segment
     with one_thread():
-        learner, seen = Learner(settings, 12), hashlib.sha256()
-        for step in range(12):
-            seen.update(learner.frequencies().tobytes())
-            learner.tell(bytes([step * step % 256, 97 + step]))
-        seen.update(learner.digest().encode())
-    return f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, 1 thread, {seen.hexdigest()[:16]}"
+        learner, digest = Learner(settings, steps), hashlib.sha256()
+        for step in range(steps):
+            digest.update(learner.frequencies().tobytes())
+            learner.tell(bytes(step * (step + lane) % 251 for lane in range(settings.lanes)))
+        digest.update(learner.digest().encode())
+    return f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, 1 thread, {digest.hexdigest()[:16]}"
