@@ -23,7 +23,7 @@ class Learning:
 
         self.settings = settings
         packed = settings.to_bytes()
-        digest = hashlib.sha256(prequential.fingerprint().encode()).digest()[:DIGEST_BYTES]
+        digest = hashlib.sha256(prequential.fingerprint(settings).encode()).digest()[:DIGEST_BYTES]
         there = (torch.backends.cpu.get_cpu_capability(), torch.__version__)
         weights, config = packed[:DIGEST_BYTES], packed[DIGEST_BYTES:]
         self.header = Header(PREQUENTIAL, 1, weights, config, tables=digest, environment=there)
