@@ -116,16 +116,21 @@ def markdown(summaries: Sequence[Summary]) -> str:
 
 
 def overview(summaries: Sequence[Summary]) -> str:
-    """A row for each experiment that has a figure with an interval: the figure that its question asks for, and what it
-    is to be compared with."""
-    lines = []
+    """The figures with an interval that the experiments' questions ask for, and what they are to be compared with: the
+    best of each chapter on the same examples by the same rules."""
+    best: dict[tuple, tuple[float, list[str]]] = {}
     for summary in summaries:
-        cells = headline(summary)
-        if cells.interval:
-            other = f"published {cells.band}" if cells.band else cells.baseline
-            seconds = f"{summary.wall_seconds / len(summary.seeds):,.0f} s"
-            lines.append([f"`{summary.experiment}`", cells.metric, cells.value, cells.interval, other, seconds])
-    return markdown_table(("experiment", "figure", "value", "95 % interval", "to compare with", "time a seed"), lines)
+        cells, on = headline(summary), summary.evaluated_on
+        if not cells.interval:
+            continue
+        value = summary.metrics[cells.metric].mean * (1 if summary.metrics[cells.metric].higher_is_better else -1)
+        other = f"published {cells.band}" if cells.band else cells.baseline
+        line = [f"`{summary.experiment}`", cells.metric, cells.value, cells.interval, other]
+        line.append(f"{summary.wall_seconds / len(summary.seeds):,.0f} s")
+        key = (summary.experiment.partition("/")[0], cells.metric, on.sha256, on.rules)
+        best[key] = max(best.get(key, (value, line)), (value, line), key=lambda pair: pair[0])
+    head = ("experiment", "figure", "value", "95 % interval", "to compare with", "time a seed")
+    return markdown_table(head, [line for _, line in best.values()])
 
 
 def compression(summaries: Sequence[Summary]) -> str:
@@ -135,13 +140,12 @@ def compression(summaries: Sequence[Summary]) -> str:
     head = ["experiment", "parameters", "training tokens", "tokens a second", "perplexity", "bits per byte", *packers]
     lines = []
     for summary in models:
-        rate = summary.tokens_per_second
         lines.append(
             [
                 f"`{summary.experiment}`",
                 f"{summary.parameters.all:,}",
                 f"{summary.training_tokens or 0:,}",
-                f"{rate:,.0f}" if rate else "",
+                f"{summary.tokens_per_second:,.0f}" if summary.tokens_per_second else "",
                 f"{summary.metrics['perplexity'].mean:.2f}",
                 f"**{summary.metrics['bits_per_byte'].mean:.3f}**",
                 *(f"{summary.baseline['bits_per_byte'][name]:.3f}" for name in packers),
@@ -187,8 +191,7 @@ def benchmarks(summaries: Sequence[Summary]) -> str:
             rows, on = score(one), one.summary.evaluated_on
             cells = [f"{cells.metric} {cells.value}" for cells in rows]
             bands = [f"{cells.metric} {cells.band}" for cells in rows if cells.band]
-            value = "" if one.value is None else f"{one.value:.3f}"
-            seeds = ", ".join(map(str, one.summary.seeds))
+            value, seeds = "" if one.value is None else f"{one.value:.3f}", ", ".join(map(str, one.summary.seeds))
             where = [f"{on.count:,} {on.units}, {on.part}", seeds, f"`{one.summary.experiment}`"]
             lines.append([one.task, ", ".join(cells), value, "; ".join(bands), *where])
         head = ("task", "figures", "their mean", "published band", "measured on", "seeds", "experiment")
