@@ -1,9 +1,11 @@
 """This repository's own coders that learn while they code, as compressors: no model is sent, whoever decodes learns it
 again.
 
-A file is the text's size in SIZE_BYTES, a network's settings if there is one, and the body.
+A file of a network is that of `nutshell compress --prequential`; one of context mixing alone is the text's size in
+SIZE_BYTES and the body.
 """
 
+import io
 from collections.abc import Callable
 
 from nutshell.bits.baselines.compressors import Compressor
@@ -26,19 +28,23 @@ def mixing(seed: int) -> Compressor:
 
 def prequential(seed: int, mixed: bool = False) -> Compressor:
     """A network whose first weights are drawn from a seed; mixed, it is one of the predictions of context mixing."""
-    from nutshell.bits import prequential
+    from nutshell.bits.codec import learning, stream
+    from nutshell.bits.codec.container import Reader
+    from nutshell.bits.prequential import Settings
 
-    settings = prequential.Settings(mixed=mixed, seed=seed).to_bytes()
-    body = SIZE_BYTES + len(settings)
+    name = "prequential" + " with mixing" * mixed
 
     def compress(raw: bytes) -> bytes:
-        return _size(raw) + settings + prequential.compress(raw, prequential.Settings.from_bytes(settings))
+        file = io.BytesIO()
+        stream.compress(io.BytesIO(raw), file, learning.Learning(Settings(mixed=mixed, seed=seed)))
+        return file.getvalue()
 
     def decompress(code: bytes) -> bytes:
-        own = prequential.Settings.from_bytes(code[SIZE_BYTES:body])
-        return prequential.decompress(code[body:], int.from_bytes(code[:SIZE_BYTES], "big"), own)
+        text = io.BytesIO()
+        stream.decompress(Reader(io.BytesIO(code), name), text, lambda header: learning.of_header(header, name))
+        return text.getvalue()
 
-    return Compressor("prequential" + " with mixing" * mixed, compress, decompress, kind="prequential")
+    return Compressor(name, compress, decompress, kind="prequential")
 
 
 def _size(raw: bytes) -> bytes:
