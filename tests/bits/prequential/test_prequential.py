@@ -32,7 +32,9 @@ def test_every_content_comes_back(raw, settings):
     assert prequential.decompress(body, len(raw), settings) == raw
 
 
-@pytest.mark.parametrize("settings", [LAYERED, alone(LAYERED), Settings(lanes=200), Settings(segment=32)])
+@pytest.mark.parametrize(
+    "settings", [LAYERED, alone(LAYERED), Settings(lanes=200, hidden=32), Settings(segment=32, hidden=32)]
+)
 def test_every_setting_comes_back(settings):
     assert prequential.decompress(prequential.compress(RAW, settings), len(RAW), settings) == RAW
 

@@ -34,12 +34,12 @@ class Settings:
     """
 
     mixed: bool = True
-    lanes: int = 4
+    lanes: int = 1
     segment: int = 256
     stretch: int = 32
     layers: int = 1
     hidden: int = 256
-    replays: int = 0
+    replays: int = 2
     rate_millionths: int = 4000
     seed: int = 13
 
