@@ -38,9 +38,9 @@ class Settings:
     segment: int = 256
     stretch: int = 32
     layers: int = 1
-    hidden: int = 256
+    hidden: int = 128
     replays: int = 2
-    rate_millionths: int = 4000
+    rate_millionths: int = 12000
     seed: int = 13
 
     def __post_init__(self):
