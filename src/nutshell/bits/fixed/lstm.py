@@ -98,7 +98,8 @@ class Lstm:
 @kernel
 def _look(table, x, bits, odd):
     """sigmoid or tanh of an integer in steps of 2^-bits: f(-x) is 1 - f(x), or -f(x) if odd."""
-    value = table[int(min(numpy.rint(abs(x) * 2.0 ** (STEP_BITS - bits)), len(table) - 1))]
+    place = int(min(numpy.rint(abs(x) * 2.0 ** (STEP_BITS - bits)), len(table) - 1))
+    value = float(table[place])  # the product of two of them is no int32
     if x < 0:
         return -value if odd else (1 << GATE_BITS) - value
     return value
