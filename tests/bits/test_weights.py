@@ -152,37 +152,6 @@ def test_buffers_that_are_saved_are_learned_too():
     assert {*weights.weights(norm)} == {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
 
 
-def test_the_curve_is_of_the_decoded_weights(causal):
-    model = AutoModelForCausalLM.from_pretrained(causal["gpt2"]).eval()
-    before = {name: tensor.clone() for name, tensor in weights.weights(model).items()}
-    seen = []
-
-    def measure(model):
-        seen.append({name: tensor.clone() for name, tensor in weights.weights(model).items()})
-        assert torch.equal(model.lm_head.weight, model.transformer.wte.weight)
-        return float(len(seen))
-
-    rows = [*weights.curve(model, measure, ("fp32", "int3"))]
-    bodies = [weights.pack(before, form) for form in ("fp32", "int3")]
-    assert rows == [("fp32", len(bodies[0]), 1.0), ("int3", len(bodies[1]), 2.0)]
-    for body, held in zip(bodies, seen, strict=True):
-        decoded = weights.unpack(body, {name: tensor.shape for name, tensor in before.items()})
-        assert all(torch.equal(held[name], decoded[name]) for name in before)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in weights.weights(model).items())
-
-
-def test_a_measurement_that_fails_leaves_the_model_as_it_was():
-    model = torch.nn.Linear(8, 8)
-    before = model.weight.clone()
-
-    def measure(model):
-        raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        next(weights.curve(model, measure, ["int2"]))
-    assert torch.equal(model.weight, before)
-
-
 def test_tokenizer_and_config_have_a_size_too(tmp_path):
     tokenizer = {
         "added_tokens": [{"id": 3, "content": "<|end|>"}],

@@ -27,8 +27,13 @@ def text(tmp_path) -> Path:
 
 def start(*words, **more) -> subprocess.Popen:
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more
-    return subprocess.Popen([*NUTSHELL, *map(str, words)], env=environment, **pipes)
+    more = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": _hear_interrupts} | more
+    return subprocess.Popen([*NUTSHELL, *map(str, words)], env=environment, **more)
+
+
+def _hear_interrupts() -> None:
+    """What a shell starts in the background ignores them, and so would what is started here."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def names(folder: Path) -> list[str]:

@@ -119,6 +119,16 @@ def test_what_is_counted_is_the_model_that_coded(run, letters, monkeypatch):
     assert len(set(seen)) == 2  # other weights than those of the checkpoint
 
 
+def test_several_forms_of_weights(run):
+    """Each is a model of its own; the figures are of the shortest total, so that the best form is a point."""
+    found = run(YAML, "weights=[fp32,int4,int3]", "data.bytes=200", "compressors=[bzip2]")
+    models = {code["weights"]: code for code in found["codes"] if code["kind"] == "model"}
+    assert [*models] == ["fp32", "int4", "int3"] and len(found["codes"]) == 4
+    totals = {form: code["code_bytes"] + code["model_bytes"][form] for form, code in models.items()}
+    assert len({code["code_bytes"] for code in models.values()}) > 1
+    assert found["metrics"]["total_bits_per_byte"]["value"] == 8 * min(totals.values()) / 200
+
+
 def test_native_arithmetic(run):
     found = run(YAML.replace("exact", "native"), "precision=bf16", "data.bytes=200")
     assert by_name(found, 200)["letters"]["name"].endswith(", bf16 native, fp32 weights")

@@ -79,27 +79,6 @@ def unpack(body: bytes, like: Mapping[str, Sequence[int]]) -> Weights:
     return state
 
 
-def curve(
-    model: torch.nn.Module, measure: Callable[[torch.nn.Module], float], forms: Sequence[str] = FORMS
-) -> Iterator[tuple[str, int, float]]:
-    """Of each form the two parts of the code: its name, the bytes of the weights, and what the data then costs.
-
-    Args:
-        model: In fp32 and in evaluation mode; its own weights are in it again afterwards.
-        measure: What the data costs a model, such as its summed bits; is given the model with the decoded weights.
-        forms: Some of FORMS.
-    """
-    before = {name: tensor.detach().clone() for name, tensor in weights(model).items()}
-    like = {name: tensor.shape for name, tensor in before.items()}
-    try:
-        for form in forms:
-            body = pack(before, form)
-            model.load_state_dict(unpack(body, like), strict=False)  # without the other names of what is tied
-            yield form, len(body), measure(model)
-    finally:
-        model.load_state_dict(before, strict=False)
-
-
 def side_bytes(folder: Path) -> dict[str, int]:
     """What a decoder needs next to the weights, by what it is, in bytes: `tokenizer`, its tokens in the order of their
     numbers and its merges, and `config`, both by `xz -9e`.

@@ -4,7 +4,7 @@ import hashlib
 import io
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -59,12 +59,16 @@ class Way:
     """One word of `coder:`.
 
     Attributes:
-        prepare: Of an experiment and a seed the coder; may write into a folder that is there until the run ends.
+        prepare: Of an experiment and a seed the coders, one after the other; may write into a folder that is there
+            until the run ends.
         keys: Of the experiment, which it takes and others may not.
     """
 
-    prepare: Callable[["CompressExperiment", int, Path], Coder]
+    prepare: Callable[["CompressExperiment", int, Path], Iterable[Coder]]
     keys: tuple[str, ...] = ()
+
+
+Form = Literal["fp32", "bf16", "int8", "int7", "int6", "int5", "int4", "int3", "int2", "q4_1"]
 
 
 class CompressExperiment(Experiment):
@@ -72,7 +76,7 @@ class CompressExperiment(Experiment):
 
     coder: Literal[container.EXACT, container.NATIVE, *LEARNERS]
     model: Checkpoint | None = None
-    weights: Literal["fp32", "bf16", "int8", "int7", "int6", "int5", "int4", "int3", "int2", "q4_1"] | None = None
+    weights: Form | list[Form] | None = None  # None: fp32; of several each is a model of its own
     precision: Literal["fp32", "bf16"] | None = None  # None: fp32
     window: Positive | None = None  # tokens
     lanes: Positive | None = None
@@ -128,16 +132,19 @@ class Compress(Task):
         words, (parts, part, texts) = _check_compressors(experiment), beginnings.load(experiment.data)
         name, codes = f"{experiment.data.title}, {part} part", []
         with tempfile.TemporaryDirectory() as folder:
-            coder = WAYS[experiment.coder].prepare(experiment, args.seed, Path(folder))
-            record.begin(args)
-            for raw in texts:
-                progress.stage(f"coding and decoding {len(raw):,} bytes")
-                code = coder.code(name, raw)
-                if code.code_bytes is None:
-                    raise UserError(f"{code.name}: its code of {len(raw):,} bytes decodes to no such text; report this")
-                progress.stage(f"the compressors, {len(raw):,} bytes")
-                others = [measure(name, raw, COMPRESSORS[word]) for word in words]
-                codes += [code, *others]
+            for coder in WAYS[experiment.coder].prepare(experiment, args.seed, Path(folder)):
+                record.begin(args)
+                for raw in texts:
+                    progress.stage(f"coding and decoding {len(raw):,} bytes")
+                    codes.append(coder.code(name, raw))
+                    if codes[-1].code_bytes is None:
+                        reason = f"its code of {len(raw):,} bytes decodes to no such text; report this"
+                        raise UserError(f"{codes[-1].name}: {reason}")
+        code = min((one for one in codes if one.text_bytes == len(raw)), key=lambda one: one.total_bytes)
+        for raw in texts:
+            progress.stage(f"the compressors, {len(raw):,} bytes")
+            others = [measure(name, raw, COMPRESSORS[word]) for word in words]
+            codes += others
         columns = {"code_bits": 8 * code.code_bytes, "total_bits": 8 * code.total_bytes, "bytes": len(raw)}
         tokens = code.tokens or len(raw)
         units = Units("texts", METRICS, {key: numpy.array([value]) for key, value in columns.items()})
@@ -195,28 +202,39 @@ def _check_model(experiment: CompressExperiment, weights: bool) -> Path | None:
     return checkpoint
 
 
-def _model(experiment: CompressExperiment, seed: int, folder: Path) -> Coder:
-    """A model whose weights were written in a form and read again, as those who decode have them."""
+def _model(experiment: CompressExperiment, seed: int, folder: Path) -> Iterator[Coder]:
+    """A model whose weights were written in a form and read again, as those who decode have them; in each form."""
     from nutshell.bits import weights
     from nutshell.models.language import build
 
     progress.stage("loading the model")
-    form, checkpoint = experiment.weights or "fp32", _check_model(experiment, weights=True)
+    checkpoint = _check_model(experiment, weights=True)
+    forms = experiment.weights if isinstance(experiment.weights, list) else [experiment.weights or "fp32"]
     model = build.load(checkpoint)
-    own = weights.weights(model)
-    bodies = {one: weights.pack(own, one) for one in dict.fromkeys((*FORMS, form))}
-    parameters = sum(tensor.numel() for tensor in own.values())
-    model.load_state_dict(weights.unpack(bodies[form], {key: one.shape for key, one in own.items()}), strict=False)
-    model.save_pretrained(folder)
-    for file in (file for pattern in SMALL_FILES if pattern != "config.json" for file in checkpoint.glob(pattern)):
-        shutil.copy(file, folder)
-    del model, own
+    own = {name: tensor.detach().clone() for name, tensor in weights.weights(model).items()}
+    side = sum(weights.side_bytes(checkpoint).values())
+    for form in dict.fromkeys(forms):
+        bodies = {one: weights.pack(own, one) for one in dict.fromkeys((*FORMS, form))}
+        decoded = weights.unpack(bodies[form], {name: tensor.shape for name, tensor in own.items()})
+        model.load_state_dict(decoded, strict=False)  # without the other names of what is tied
+        model.save_pretrained(folder)
+        for file in (file for pattern in SMALL_FILES if pattern != "config.json" for file in checkpoint.glob(pattern)):
+            shutil.copy(file, folder)
+        sizes = {one: len(body) + side for one, body in bodies.items()}
+        yield _coder(experiment, form, sizes, folder, sum(tensor.numel() for tensor in own.values()))
+
+
+def _coder(experiment: CompressExperiment, form: str, sizes: dict[str, int], folder: Path, parameters: int) -> Coder:
+    """The coder of a model that was written to a folder.
+
+    Args:
+        form: Of its weights.
+        sizes: Bytes of the model, by the form of its weights.
+    """
     precision = (experiment.precision or "fp32") if experiment.coder == container.NATIVE else None
     coder = coding.load(folder, experiment.coder, precision, experiment.window, experiment.lanes)
     names = [part for part in Path(experiment.model.name).parts if part != "model" and not part.startswith("seed-")]
     name = f"{names[-1]}, {' '.join(filter(None, [precision, experiment.coder]))}, {form} weights"
-    side = sum(weights.side_bytes(checkpoint).values())
-    sizes = {one: len(body) + side for one, body in bodies.items()}
 
     def code(text: str, raw: bytes) -> Code:
         packed, unpacked = io.BytesIO(), io.BytesIO()
@@ -243,9 +261,9 @@ def _model(experiment: CompressExperiment, seed: int, folder: Path) -> Coder:
     return Coder(code, parameters)
 
 
-def _learner(experiment: CompressExperiment, seed: int, folder: Path) -> Coder:
+def _learner(experiment: CompressExperiment, seed: int, folder: Path) -> list[Coder]:
     compressor = LEARNERS[experiment.coder](seed)
-    return Coder(lambda text, raw: measure(text, raw, compressor))
+    return [Coder(lambda text, raw: measure(text, raw, compressor))]
 
 
 MODEL_KEYS = ("model", "weights", "window", "lanes")
