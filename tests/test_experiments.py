@@ -123,6 +123,9 @@ def smaller(experiment, tiny, causal, roomy) -> dict:
     """What makes an experiment's steps short, and nothing else."""
     if experiment.task == "generate":
         return {"model.name": roomy, "model.revision": "null", "generation.max_new_tokens": 8}
+    if experiment.task == "compress":
+        keys = {"data.bytes": "[300, 500]", "compressors": "[bzip2, zpaq]" if shutil.which("zpaq") else "[bzip2]"}
+        return keys | ({"model.name": causal["gpt2"], "window": "null"} if experiment.model else {})
     if experiment.task == "prompt":
         keys = {"model.name": roomy, "data.max_tokens": 16}
         keys |= {"data.reported_examples": 12} if experiment.data.reported_examples else {}
@@ -191,6 +194,8 @@ def test_two_steps(file, tiny, causal, roomy, local_copies, nutshell, result, mo
         assert found["training"]["steps"] == 2
     else:
         assert found["training"] is None
+    if experiment.task == "compress":
+        assert len(found["codes"]) > 3 and all(code["code_bytes"] for code in found["codes"])
     reference = getattr(experiment, "reference", None)
     for name in reference.model_dump(exclude={"part", "source"}, exclude_none=True) if reference else ():
         assert name in out
@@ -199,7 +204,7 @@ def test_two_steps(file, tiny, causal, roomy, local_copies, nutshell, result, mo
             TASKS[file.stem], tmp_path / f"outputs/{experiment.place}/seed-{experiment.seeds[0]}/predictions"
         )
         assert (found["benchmark"] is not None) == (file.stem in WHOLE)
-    for key in experiment.training.keys() - {"per_device_train_batch_size", "max_steps"}:
+    for key in getattr(experiment, "training", {}).keys() - {"per_device_train_batch_size", "max_steps"}:
         assert found["experiment"]["training"][key] == experiment.training[key]
 
 

@@ -19,7 +19,17 @@ from tests.conftest import ROOT
 
 BENCHMARKS = ROOT / "experiments" / "benchmarks"
 RESULTS = ROOT / "experiments" / "results"
-CHAPTERS = ("quickstart", "finetune", "glue", "language_model", "generate", "prompt", "benchmarks", "hardware")
+CHAPTERS = (
+    "quickstart",
+    "finetune",
+    "glue",
+    "language_model",
+    "generate",
+    "prompt",
+    "bits",
+    "benchmarks",
+    "hardware",
+)
 READMES = tables.readmes(RESULTS)
 TEXTS = {file: file.read_text(encoding="utf-8") for file in READMES}
 FRONT = TEXTS[ROOT / "README.md"]

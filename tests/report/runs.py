@@ -8,7 +8,9 @@ from typing import Any
 import numpy
 
 from nutshell.bits import baselines
-from nutshell.bits.figures.metrics import OF_ANY
+from nutshell.bits.figures.codes import Code
+from nutshell.bits.figures.metrics import OF_ANY, Metric
+from nutshell.bits.figures.statistics import ratio
 from nutshell.bits.figures.units import NAME, Units
 from nutshell.machine.provenance import Provenance
 from nutshell.report.results.result import Data, EvaluatedOn, Histogram, Matrix, Parameters, Pass, Result, Training
@@ -125,6 +127,52 @@ def modelled(seed: int = 13, bits: float = 2.0, **settings) -> dict[str, Any]:
             limit_name="block",
         ),
     ) | {"samples.jsonl": samples}
+
+
+def coded(
+    name: str = "a model",
+    code_bytes: int | None = 200_000,
+    text_bytes: int = 1_000_000,
+    kind: str = "compressor",
+    **more,
+) -> Code:
+    """A code of the beginning of one text."""
+    seconds = {"compress_seconds": 2.0, "decompress_seconds": 4.0}
+    digest = f"{text_bytes:064x}"
+    names = {"name": name, "kind": kind, "text": "imdb, test part"}
+    return Code(**names, text_bytes=text_bytes, text_sha256=digest, code_bytes=code_bytes, **seconds, **more)
+
+
+CODES = [
+    coded(name, int(rate * size), size, kind, **more)
+    for size in (100_000, 1_000_000)
+    for name, rate, kind, more in (
+        ("gzip -9", 0.4, "compressor", {}),
+        ("ppmd, 256 MB", 0.26, "compressor", {}),
+        ("prequential", 0.27, "prequential", {}),
+        (
+            "a model",
+            0.2,
+            "model",
+            {"weights": "int8", "model_bytes": {"fp32": 400_000, "int8": 50_000}, "ideal_bits": 1.59999 * size},
+        ),
+    )
+]
+
+
+def compressed(codes: list[Code] = CODES, seed: int = 13, name: str = "outputs/bits/gpt2") -> dict[str, Any]:
+    """What is left behind where texts were coded, by file."""
+    last = codes[-1]
+    columns = {"code_bits": numpy.array([8 * last.code_bytes]), "bytes": numpy.array([last.text_bytes])}
+    metric = Metric("bits_per_byte", "bits per byte", False, ratio, ("code_bits", "bytes"), resampled=False)
+    experiment = {
+        "question": "Which code is the shortest?",
+        "task": "compress",
+        "seed": seed,
+        "model": {"name": name, "revision": None},
+        "data": {"name": "imdb", "part": "test"},
+    }
+    return complete(experiment, Units("texts", (metric,), columns), training=None, codes=codes)
 
 
 def sample(prompt: str, pieces: list, **more) -> dict[str, Any]:

@@ -285,3 +285,34 @@ def test_a_bar_in_a_template_ends_no_cell():
     assert any("\\|" in line for block in blocks for line in block)
     for block in blocks:
         assert len({line.replace("\\|", "").count("|") for line in block}) == 1
+
+
+def test_codes_of_one_text(tmp_path):
+    """A table for each length, the shortest total first; what failed says so and has no size."""
+    failed = runs.coded("broken", None, 1_000_000)
+    runs.write(tmp_path / "bits/gpt2", runs.compressed([failed, *runs.CODES]))
+    short, long = tables.codes(summaries(tmp_path)).split("imdb, test part, 1,000,000 bytes:\n\n")
+    assert short.startswith("imdb, test part, 100,000 bytes:\n\n| code |")
+    assert [line[0] for line in cells(short.split("\n\n")[1])][1:] == [
+        "ppmd, 256 MB",
+        "prequential",
+        "gzip -9",
+        "a model",
+    ]
+    head, *lines = cells(long)
+    assert head[:4] == ["code", "bytes", "bits per byte", "over the ideal"]
+    assert head[4:] == [
+        "kB/s, coding",
+        "kB/s, decoding",
+        "model, fp32",
+        "model, int8",
+        "code and model",
+    ]
+    assert lines[0] == ["a model", "200,000", "1.6000", "0.0006%", "500.0", "250.0", "400,000", "50,000", "250,000"]
+    assert lines[1][0] == "ppmd, 256 MB" and lines[1][-3:] == ["", "", "260,000"]
+    assert lines[-1] == ["broken", "failed: its decoder did not return the text", *[""] * 7]
+
+
+def test_codes_are_in_no_table_of_language_models(tmp_path):
+    runs.write(tmp_path / "bits/gpt2", runs.compressed())
+    assert tables.compression(summaries(tmp_path)).count("\n") == 1

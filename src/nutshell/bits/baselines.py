@@ -274,8 +274,14 @@ def installed() -> list[str]:
     return [word for word, one in COMPRESSORS.items() if not one.program or shutil.which(one.program)]
 
 
-def code(raw: bytes, compressor: Compressor) -> Code:
-    """What a compressor makes of a text, decoded again; failed if that is not the text."""
+def code(text: str, raw: bytes, compressor: Compressor) -> Code:
+    """What a compressor makes of a text, decoded again; failed if that is not the text.
+
+    Args:
+        text: What it is called.
+        raw: Its bytes.
+        compressor: Which one.
+    """
     times = [time.perf_counter()]
     packed = compressor.compress(raw)
     times.append(time.perf_counter())
@@ -287,6 +293,7 @@ def code(raw: bytes, compressor: Compressor) -> Code:
     return Code(
         name=compressor.name,
         kind="compressor",
+        text=text,
         text_bytes=len(raw),
         text_sha256=hashlib.sha256(raw).hexdigest(),
         code_bytes=len(packed) if returned else None,

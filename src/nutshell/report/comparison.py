@@ -101,10 +101,13 @@ def mcnemar(first_right: numpy.ndarray, second_right: numpy.ndarray, seeds: tupl
 
 
 def groups(every: Sequence[Series]) -> list[Group]:
-    """The groups of two or more experiments that were measured on the same units."""
+    """The groups of two or more experiments that were measured on the same units; codes of a text are none, whose
+    lengths differ without any chance."""
     together: dict[tuple[str, str, str | None], list[Series]] = {}
     for series in every:
-        if series.summary and any(_directed(series, name) for name in series.summary.metrics):
+        if not series.summary or series.summary.codes:
+            continue
+        if any(_directed(series, name) for name in series.summary.metrics):
             together.setdefault(_measured_on(series), []).append(series)
     return [_group(group) for group in together.values() if len(group) > 1]
 

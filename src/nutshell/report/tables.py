@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nutshell.bits.figures.codes import Code, by_text
 from nutshell.bits.figures.intervals import FEWEST_UNITS
 from nutshell.machine.launch import precision
 from nutshell.report.results.benchmark import Score, standings
@@ -129,7 +130,7 @@ def overview(summaries: Sequence[Summary]) -> str:
 
 def compression(summaries: Sequence[Summary]) -> str:
     """The table of language models next to everybody's compressors on the same text, in bits per byte."""
-    models = [summary for summary in summaries if summary.baseline.get("bits_per_byte")]
+    models = [one for one in summaries if one.baseline.get("bits_per_byte") and "perplexity" in one.metrics]
     packers = list(models[0].baseline["bits_per_byte"]) if models else []
     head = ["experiment", "parameters", "training tokens", "tokens a second", "perplexity", "bits per byte", *packers]
     lines = []
@@ -147,6 +148,29 @@ def compression(summaries: Sequence[Summary]) -> str:
             ]
         )
     return markdown_table(head, lines)
+
+
+def codes(summaries: Sequence[Summary]) -> str:
+    """A table for each text and length: every code of it, the shortest total first."""
+    texts = []
+    for text, lengths in by_text(code for summary in summaries for code in summary.codes).items():
+        for alike in lengths:
+            forms = list(dict.fromkeys(form for code in alike for form in code.model_bytes))
+            head = ("code", "bytes", "bits per byte", "over the ideal", "kB/s, coding", "kB/s, decoding")
+            head += (*(f"model, {form}" for form in forms), "code and model")
+            lines = [_code(code, forms) for code in alike]
+            texts.append(f"{text}, {alike[0].text_bytes:,} bytes:\n\n{markdown_table(head, lines)}")
+    return "\n\n".join(texts)
+
+
+def _code(code: Code, forms: Sequence[str]) -> list[str]:
+    if code.code_bytes is None:
+        return [code.name, "failed: its decoder did not return the text", *[""] * (5 + len(forms))]
+    over = "" if code.overhead is None else f"{code.overhead:.4%}"
+    rates = [f"{code.text_bytes / 1000 / one:,.1f}" for one in (code.compress_seconds, code.decompress_seconds)]
+    weights = [f"{code.model_bytes[form]:,}" if form in code.model_bytes else "" for form in forms]
+    sizes = [f"{code.code_bytes:,}", f"{code.bits_per_byte:.4f}"]
+    return [code.name, *sizes, over, *rates, *weights, f"{code.total_bytes:,}"]
 
 
 def score(score: Score) -> list[Row]:
@@ -256,6 +280,7 @@ def tables(folder: Path, chapter: str | None = None) -> dict[str, str]:
         "compression": compression(summaries),
         "variants": variants(summaries) or NOTHING_STORED,
         "benchmarks": benchmarks(summaries) or NOTHING_STORED,
+        "codes": codes(summaries) or NOTHING_STORED,
     }
 
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from nutshell.machine.errors import plural
 from nutshell.report import comparison, tables
-from nutshell.report.page import groups
+from nutshell.report.page import codes, groups
 from nutshell.report.page.sections import cost, metrics, section
 from nutshell.report.page.texts import SURPRISES_NATS, short, visible
 from nutshell.report.results.benchmark import Score, standings
@@ -46,6 +46,7 @@ def render(every: Sequence[Series], now: str | None = None) -> str:
             {"standing": standing, "rows": [_score(score, by_summary[id(score.summary)]) for score in standing.scores]}
             for standing in standings(series.summary for series in every if series.summary)
         ],
+        "codes": codes.content(every),
         "groups": [groups.content(group, entries) for group in alike],
         "runs": sum(len(series.runs) for series in every),
     }

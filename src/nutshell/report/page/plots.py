@@ -75,7 +75,7 @@ def histogram(
     frame.draw(f'<polygon points="{places}" style="fill:var(--c0);opacity:.5"/>')
     if limit is not None:
         (x, y), low = frame.pixels(limit, 1.12 * top), frame.pixels(limit, 0)[1]
-        frame.draw(f'<path d="M{x:.1f} {low:.1f}V{y:.1f}" style="{_stroke("mark", 1.6)};stroke-dasharray:5 3"/>')
+        frame.draw(f'<path d="M{x:.1f} {low:.1f}V{y:.1f}" style="{stroke("mark", 1.6)};stroke-dasharray:5 3"/>')
         end, away = ("end", -4) if x > WIDTH / 2 else ("start", 4)
         frame.text(x + away, y + 10, f"{limit_name} {limit:g}", end, "fill:var(--mark)")
     return frame.svg(label)
@@ -103,14 +103,14 @@ def strip(
         box = f'x="{at(band[0])}" y="1" width="{at(band[1]) - at(band[0]):.1f}" height="{STRIP_HEIGHT - 2}"'
         parts.append(f'<rect {box} style="fill:var(--band);stroke:var(--muted);stroke-width:.8"/>')
     if baseline is not None:
-        style = f"{_stroke('mark', 2.5)};stroke-dasharray:3 2"
+        style = f"{stroke('mark', 2.5)};stroke-dasharray:3 2"
         parts.append(f'<path d="M{at(baseline)} 0V{STRIP_HEIGHT}" style="{style}"/>')
     if interval:
         left, right = map(at, interval)
         ends = "".join(f"M{end} {middle - 4}v8" for end in (left, right))
-        parts.append(f'<path d="M{left} {middle}H{right}{ends}" style="{_stroke("ink", 1.8)}"/>')
-    parts.append(f'<path d="M{at(value)} {middle}h0" style="{_stroke("ink", 7)};stroke-linecap:round"/>')
-    return _svg(STRIP_WIDTH, STRIP_HEIGHT, label, parts)
+        parts.append(f'<path d="M{left} {middle}H{right}{ends}" style="{stroke("ink", 1.8)}"/>')
+    parts.append(f'<path d="M{at(value)} {middle}h0" style="{stroke("ink", 7)};stroke-linecap:round"/>')
+    return svg_of(STRIP_WIDTH, STRIP_HEIGHT, label, parts)
 
 
 def thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:
@@ -144,7 +144,7 @@ class _Frame:
         self.parts = []
         for value, label in rows:
             y = self.pixels(self.left, value)[1]
-            self.draw(f'<path d="M{self.x} {y:.1f}H{WIDTH - RIGHT}" style="{_stroke("line", 0.8)}"/>')
+            self.draw(f'<path d="M{self.x} {y:.1f}H{WIDTH - RIGHT}" style="{stroke("line", 0.8)}"/>')
             self.text(self.x - 5, y + 4, label, "end")
         columns = _ticks(self.left, right, 4, True)
         if DIGIT_WIDTH * sum(len(label) + 1 for _, label in columns) > WIDTH - self.x:
@@ -153,7 +153,7 @@ class _Frame:
             half = DIGIT_WIDTH * len(label) / 2
             self.text(min(self.pixels(value, self.low)[0], WIDTH - half), HEIGHT - 26, label, "middle")
         base = HEIGHT - BOTTOM
-        self.draw(f'<path d="M{self.x} {base}H{WIDTH - RIGHT}" style="{_stroke("muted", 0.8)}"/>')
+        self.draw(f'<path d="M{self.x} {base}H{WIDTH - RIGHT}" style="{stroke("muted", 0.8)}"/>')
         self.text((self.x + WIDTH - RIGHT) / 2, HEIGHT - 7, under, "middle")
 
     def pixels(self, x: float, y: float) -> tuple[float, float]:
@@ -170,12 +170,11 @@ class _Frame:
 
     def text(self, x: float, y: float, words: str, anchor: str, style: str = "") -> None:
         """Adds text whose start, middle or end is at x."""
-        how = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"' + f' style="{style}"' * bool(style)
-        self.draw(f"<text {how}>{escape(short(words, 40))}</text>" * bool(words))
+        self.draw(text(x, y, words, anchor, style))
 
     def svg(self, label: str) -> Markup:
         """The plot."""
-        return _svg(WIDTH, HEIGHT, label, self.parts)
+        return svg_of(WIDTH, HEIGHT, label, self.parts)
 
 
 def _ticks(low: float, high: float, most: int, whole: bool) -> list[tuple[float, str]]:
@@ -197,10 +196,18 @@ def _apart(values: Sequence[float], margin: float) -> tuple[float, float]:
     return low - more, high + more
 
 
-def _stroke(colour: str, width: float) -> str:
+def text(x: float, y: float, words: str, anchor: str, style: str = "") -> str:
+    """Text whose start, middle or end is at x."""
+    how = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"' + f' style="{style}"' * bool(style)
+    return f"<text {how}>{escape(short(words, 40))}</text>" * bool(words)
+
+
+def stroke(colour: str, width: float) -> str:
+    """How a line is drawn in one of the page's colours."""
     return f"fill:none;stroke:var(--{colour});stroke-width:{width:g}"
 
 
-def _svg(width: int, height: int, label: str, parts: Sequence[str]) -> Markup:
+def svg_of(width: int, height: int, label: str, parts: Sequence[str]) -> Markup:
+    """A drawing of these elements; `label` is what a screen reader says."""
     head = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(short(label))}">'
     return Markup(head + "".join(parts) + "</svg>")

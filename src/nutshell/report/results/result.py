@@ -9,6 +9,7 @@ import numpy
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from nutshell.bits.baselines import Baseline
+from nutshell.bits.figures.codes import Code
 from nutshell.bits.figures.metrics import Figure
 from nutshell.machine.errors import UserError
 from nutshell.machine.files import read_json
@@ -218,6 +219,7 @@ class Measurement(Typed):
         facts: Further figures for the record, by name.
         benchmark: What the figures count for; None if they do for nothing.
         tables: Figures of variants of the experiment that were measured next to each other.
+        codes: Of texts, each decoded again.
     """
 
     evaluated_on: EvaluatedOn
@@ -234,6 +236,7 @@ class Measurement(Typed):
     histogram: Histogram | None = None
     benchmark: Benchmark | None = None
     tables: list[Table] = []
+    codes: list[Code] = []
 
 
 class Header(BaseModel):

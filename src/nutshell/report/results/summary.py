@@ -12,6 +12,7 @@ from pydantic import Field
 
 from nutshell.bits.baselines import Baseline
 from nutshell.bits.figures import intervals
+from nutshell.bits.figures.codes import Code
 from nutshell.machine.errors import UserError, plural
 from nutshell.machine.files import read_json
 from nutshell.report.results.result import VERSION, Benchmark, Data, EvaluatedOn, Parameters, Table, Typed
@@ -47,6 +48,7 @@ class Summary(Typed):
         training_tokens: Of one seed; None where nothing was trained.
         wall_seconds: Of all seeds together.
         resolved: The experiment.
+        codes: Of every seed.
     """
 
     version: Literal[2] = VERSION
@@ -71,6 +73,7 @@ class Summary(Typed):
     resolved: dict[str, Any]
     benchmark: Benchmark | None = None
     tables: list[Table] = Field(default_factory=list)
+    codes: list[Code] = Field(default_factory=list)
 
     @property
     def question(self) -> str | None:
@@ -196,6 +199,7 @@ def summarize(label: str, runs: Sequence[Run]) -> Summary:
         resolved=resolved,
         benchmark=first.benchmark,
         tables=_tables([result.tables for result in results.values()]),
+        codes=[code for result in results.values() for code in result.codes],
     )
 
 
