@@ -131,6 +131,9 @@ def smaller(experiment, tiny, causal, roomy) -> dict:
         keys |= {"prompt.calibration_examples": 4} if experiment.prompt.calibration_examples else {}
         return keys | ({"adapter.examples": 4, "training.max_steps": 2} if experiment.adapter else {})
     batch = "global_batch_size" if experiment.global_batch_size else "training.per_device_train_batch_size"
+    if experiment.task == "code_length":
+        keys = {"model.name": tiny, "data.max_tokens": 32, "data.train_examples": 12, "first_block": 4}
+        return keys | {"training.max_steps": 2, batch: 2}
     if experiment.task == "classify":
         trainable = experiment.model.trainable
         return {

@@ -1,6 +1,7 @@
 """One training from its start or a checkpoint to its end: its arguments, how it ends, and how fast it went."""
 
 import logging
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -179,6 +180,17 @@ def pass_of(result, examples: int, tokens: int) -> Pass:
     seconds = result.metrics["test_runtime"]
     rates = {"examples_per_second": examples / seconds, "tokens_per_second": tokens / seconds}
     return Pass(examples=examples, tokens=tokens, seconds=seconds, **rates)
+
+
+def together(every: Sequence[Training] | Sequence[Pass]) -> Training | Pass:
+    """Several trainings, or several passes, one after the other, as one. The epochs are the last one's."""
+    seconds = math.fsum(one.seconds for one in every)
+    counts = {"steps", "examples", "tokens", "resumed_from_step"} & type(every[0]).model_fields.keys()
+    total = {key: sum(getattr(one, key) for one in every) for key in counts}
+    for rate in ("examples_per_second", "tokens_per_second"):
+        amount = math.fsum((getattr(one, rate) or 0.0) * one.seconds for one in every)
+        total[rate] = amount / seconds if seconds else None
+    return every[-1].model_copy(update=total | {"seconds": seconds})
 
 
 def evaluated_on(

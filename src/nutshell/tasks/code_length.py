@@ -129,12 +129,11 @@ class CodeLength(Task):
         ]
 
     def run(self, experiment: CodeLengthExperiment, args, resume: Path | None, record) -> Measurement:
-        from nutshell.runs.session import data_of
+        from nutshell.runs.session import data_of, together
 
         progress.stage(f"reading {experiment.data.name}")
         checkpoint, parts = _load(experiment)
-        part = parts.train
-        rows = tokenize(part, experiment.data, checkpoint, args)
+        rows = tokenize(part := parts.train, experiment.data, checkpoint, args)
         order = numpy.random.default_rng(args.seed).permutation(len(part))
         sizes = _sizes(len(part), experiment.first_block)
         record.begin(args)
@@ -171,7 +170,7 @@ class CodeLength(Task):
             units.write(folder)
             history = {"log_history": _history(done), **dict.fromkeys(("global_step", "max_steps"), _steps(done))}
             write_json(folder / "trainer_state.json", history)
-        training = _sum([block.training for block in done])
+        training = together([block.training for block in done])
         return Measurement(
             evaluated_on=EvaluatedOn(
                 part=parts.reported_as,
@@ -189,7 +188,7 @@ class CodeLength(Task):
             notes=["the baselines are of one seed's order; the table has their mean"] * (len(experiment.seeds) > 1),
             data=data_of(parts),
             parameters=done[-1].parameters,
-            evaluation=_sum([block.evaluation for block in done]),
+            evaluation=together([block.evaluation for block in done]),
             training=training.model_copy(update={"resumed_from_step": resumed or training.resumed_from_step}),
             facts={"block sizes, labels": ", ".join(map(str, sizes))},
             tables=[_table(sizes, nats)],
@@ -285,17 +284,6 @@ def _history(done: Sequence[Block]) -> list[dict[str, Any]]:
         for place, block in enumerate(done)
         for entry in block.history
     ]
-
-
-def _sum(every: Sequence[Any]) -> Any:
-    """Several trainings, or several passes, as one."""
-    seconds = math.fsum(one.seconds for one in every)
-    counts = {"steps", "examples", "tokens", "resumed_from_step"} & type(every[0]).model_fields.keys()
-    total = {key: sum(getattr(one, key) for one in every) for key in counts}
-    for key in ("examples_per_second", "tokens_per_second"):
-        amount = math.fsum((getattr(one, key) or 0.0) * one.seconds for one in every)
-        total[key] = amount / seconds if seconds else getattr(every[-1], key)
-    return every[-1].model_copy(update=total | {"seconds": seconds})
 
 
 def _table(sizes: Sequence[int], nats: Mapping[str, numpy.ndarray]) -> Table:
