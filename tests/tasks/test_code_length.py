@@ -14,6 +14,7 @@ from nutshell.data import labelled
 from nutshell.data.datasets import LabelledData
 from nutshell.machine.errors import UserError
 from nutshell.machine.files import read_json, read_lines
+from tests.machine.test_launch import LAUNCH, finish
 from tests.runs.conftest import SLOW, figures, history
 from tests.runs.test_interruption import terminate_at
 
@@ -187,6 +188,16 @@ def test_blocks_of_another_precision_are_not_mixed(run, nutshell, tmp_path):
     (seed / "blocks.jsonl").write_text("\n".join(changed), encoding="utf-8")
     (seed / "metrics.json").unlink()
     assert numpy.array_equal(units.read(run()).columns["nats"], before)
+
+
+@SLOW
+def test_two_processes_as_one(run, write, tmp_path):
+    text = YAML.replace("TINY}", "TINY, dropout: 0.0}").replace("per_device_train_batch_size: 4, ", "")
+    file = write(f"{text}global_batch_size: 4\n", f"{PLACE}.yaml")
+    one = units.read(run(text=file.read_text(encoding="utf-8"))).columns["nats"]
+    finish([*LAUNCH, "--num_processes", "2", "-m", "nutshell"], "run", file, "--output", tmp_path / "two")
+    two = units.read(tmp_path / "two" / PLACE / "seed-13").columns["nats"]
+    numpy.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-3)
 
 
 def test_damaged_blocks_are_named(run, write, nutshell):
