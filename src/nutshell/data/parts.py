@@ -90,8 +90,8 @@ class Parts:
 
     @property
     def reported_name(self) -> str:
-        """The part that the final figure is measured on: test, or validation where there is no test part."""
-        return "test" if self.test else "validation"
+        """The part that the final figure is measured on: the last one that there is."""
+        return next(name for name in reversed(NAMES) if getattr(self, name))
 
     @property
     def reported(self) -> Part:

@@ -32,13 +32,17 @@ def parts(parts, units: str) -> str:
 
 def steps(examples: int, training: dict[str, Any], unit: str) -> tuple[float, str]:
     """Epochs, and the line about steps."""
+    total = total_steps(examples, training)
+    epochs = total / total_steps(examples, training | {"max_steps": -1, "num_train_epochs": 1.0})
+    return epochs, f"steps:    {total:,}, {shares(training, unit)}"
+
+
+def shares(training: dict[str, Any], unit: str) -> str:
+    """What a step is of, in words."""
     at_once, accumulated = training["per_device_train_batch_size"], training["gradient_accumulation_steps"]
     processes = launch.processes()
-    batch = at_once * processes
-    total = total_steps(examples, batch, training)
-    epochs = total / total_steps(examples, batch, training | {"max_steps": -1, "num_train_epochs": 1.0})
-    shares = f"{at_once} at once x {accumulated} accumulated x {plural(processes, 'process')}"
-    return epochs, f"steps:    {total:,}, each of {batch * accumulated} {unit}: {shares}"
+    divided = f"{at_once} at once x {accumulated} accumulated x {plural(processes, 'process')}"
+    return f"each of {at_once * accumulated * processes} {unit}: {divided}"
 
 
 def early_stopping(experiment: Experiment) -> list[str]:
@@ -53,10 +57,11 @@ def early_stopping(experiment: Experiment) -> list[str]:
     ]
 
 
-def total_steps(examples: int, batch: int, training: dict[str, Any]) -> int:
+def total_steps(examples: int, training: dict[str, Any]) -> int:
     """Optimizer steps as Trainer counts them: an epoch's last, smaller batch and its last, smaller group of
     accumulated batches are steps too."""
     if training["max_steps"] > 0:
         return training["max_steps"]
+    batch = training["per_device_train_batch_size"] * launch.processes()
     per_epoch = math.ceil(math.ceil(examples / batch) / training["gradient_accumulation_steps"])
     return math.ceil(training["num_train_epochs"] * per_epoch)

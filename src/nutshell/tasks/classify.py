@@ -59,9 +59,9 @@ class Classify(Task):
     def checks(self, plain: Mapping[str, Any], blocks: Blocks) -> Iterator[Problem]:
         yield from problems(blocks["data"], DATASETS)
         yield from encoders.problems(blocks["model"])
-        if blocks["loss"].get("class_weights") and _is_number(blocks["data"]):
+        if blocks["loss"].get("class_weights") and is_number(blocks["data"]):
             yield ("loss", "class_weights"), "loss.class_weights: a number has no classes"
-        if blocks["training"].get("label_smoothing_factor") and _is_number(blocks["data"]):
+        if blocks["training"].get("label_smoothing_factor") and is_number(blocks["data"]):
             path = ("training", "label_smoothing_factor")
             yield path, "training.label_smoothing_factor: a number is no class, whose share could be smoothed"
 
@@ -72,7 +72,7 @@ class Classify(Task):
         if data.get("name") != TABLE:
             return ()
         labels = data.get("labels")  # where the training part tells, there may be two
-        return OF_NUMBERS if _is_number(data) else of_classes(len(labels) if isinstance(labels, list) else 2)
+        return OF_NUMBERS if is_number(data) else of_classes(len(labels) if isinstance(labels, list) else 2)
 
     def reads(self, experiment: ClassifyExperiment) -> dict[str, Any]:
         return {
@@ -81,12 +81,12 @@ class Classify(Task):
         }
 
     def check(self, experiment: ClassifyExperiment, weights: bool = False) -> None:
-        checkpoint, parts = _find(experiment, weights), _load(experiment)
+        checkpoint, parts = find_checkpoint(experiment, weights), _load(experiment)
         _check_labels(experiment, checkpoint, parts)
 
     def plan(self, experiment: ClassifyExperiment) -> list[str]:
         training = plans.settings(experiment)
-        checkpoint, parts = _find(experiment, weights=False), _load(experiment)
+        checkpoint, parts = find_checkpoint(experiment, weights=False), _load(experiment)
         epochs, steps = plans.steps(len(parts.train), training, "examples")
         train, exact = tokens.count(parts.train, experiment.data, checkpoint)
         reported, also_exact = tokens.count(parts.reported, experiment.data, checkpoint)
@@ -100,7 +100,6 @@ class Classify(Task):
         ]
 
     def run(self, experiment: ClassifyExperiment, args, resume: Path | None, record) -> Measurement:
-        import datasets
         from transformers import set_seed
 
         from nutshell.models import adapters
@@ -111,19 +110,11 @@ class Classify(Task):
 
         session = Session(resume, args, experiment.early_stopping)
         progress.stage(f"reading {experiment.data.name}")
-        checkpoint, parts = _find(experiment), _load(experiment)
+        checkpoint, parts = find_checkpoint(experiment), _load(experiment)
         metrics = _check_labels(experiment, checkpoint, parts)
         progress.stage("tokenizing")
         tokenizer = tokenizers.for_transformers(checkpoint, experiment.data.max_tokens, experiment.data.truncate)
-
-        def tokenized(part: Part) -> datasets.Dataset:
-            with args.main_process_first(desc="tokenizing"):
-                rows = datasets.Dataset.from_file(str(tokens.tokenize(part, experiment.data, checkpoint)))
-            for name, of_split in part.in_splits().items():
-                rows = rows.add_column(name, of_split)
-            return rows
-
-        rows = {name: tokenized(part) for name, part in parts.by_name().items()}
+        rows = {name: tokenize(part, experiment.data, checkpoint, args) for name, part in parts.by_name().items()}
         evaluated = rows.get("validation")
         progress.stage(f"loading the weights of {experiment.model.name}")
         set_seed(args.seed)  # the new head is drawn here
@@ -160,7 +151,7 @@ class Classify(Task):
             write_lines(folder / "errors.jsonl", worst(columns, part.texts, parts.labels))
         if parts.unlabelled and (benchmark := experiment.data.known.benchmark):
             progress.stage("answering the test part, which is not measured")
-            hidden, _ = trainer.answers(tokenized(parts.unlabelled))
+            hidden, _ = trainer.answers(tokenize(parts.unlabelled, experiment.data, checkpoint, args))
             if trainer.is_world_process_zero():
                 benchmark.submit(parts.unlabelled, hidden["predicted"], folder / "predictions")
         train_labels = numpy.array(parts.train.labels)
@@ -195,7 +186,8 @@ class Classify(Task):
         return predictor(models, args, checkpoints[0], experiment.data, experiment.data.known.layout.texts)
 
 
-def _is_number(data: Mapping[str, Any]) -> bool:
+def is_number(data: Mapping[str, Any]) -> bool:
+    """Whether the labels of a `data:` block are numbers and no classes."""
     dataset = DATASETS.get(str(data.get("name")))
     return dataset.layout.labels == () if dataset else data.get("target") == "number"
 
@@ -222,13 +214,28 @@ def _load(experiment: ClassifyExperiment) -> Parts:
     return labelled.load(experiment.data, needs_validation=plans.evaluates(plans.settings(experiment)))
 
 
-def _find(experiment: ClassifyExperiment, weights: bool = True) -> Path:
-    """The checkpoint, if it can read the experiment's texts."""
+def find_checkpoint(experiment: Any, weights: bool = True) -> Path:
+    """The checkpoint, if it can read the texts of an experiment with `model:` and `data:` as here.
+
+    Raises:
+        UserError: If it cannot, or is not there.
+    """
     model, data = experiment.model, experiment.data
     folder = find(model.name, model.revision, encoders.ENCODERS, weights)
     encoders.check(folder, model, data.max_tokens)
     tokenizers.check(folder, len(data.known.layout.texts))
     return folder
+
+
+def tokenize(part: Part, data: LabelledData, checkpoint: Path, args):
+    """A part's rows as a datasets.Dataset, as ClassifierTrainer takes them; written by the main process first."""
+    import datasets
+
+    with args.main_process_first(desc="tokenizing"):
+        rows = datasets.Dataset.from_file(str(tokens.tokenize(part, data, checkpoint)))
+    for name, of_split in part.in_splits().items():
+        rows = rows.add_column(name, of_split)
+    return rows
 
 
 def _check_labels(experiment: ClassifyExperiment, checkpoint: Path, parts: Parts) -> tuple[Metric, ...]:

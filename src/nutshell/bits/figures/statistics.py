@@ -162,6 +162,12 @@ def mean_bits(nats: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
 
 
 @statistic
+def total_bits(nats: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
+    """The sum of nats, in bits."""
+    return nats.sum(axis) / math.log(2)
+
+
+@statistic
 def bits_ratio(nats: numpy.ndarray, sizes: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
     """Summed nats, in bits, over summed sizes."""
     with numpy.errstate(divide="ignore", invalid="ignore"):
