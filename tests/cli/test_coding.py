@@ -1,5 +1,6 @@
 """`nutshell compress`, `decompress` and `info`: files in, files out, and nothing half-written."""
 
+import json
 import os
 import shutil
 import signal
@@ -12,8 +13,10 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
+from nutshell.cli.main import main
 from tests.bits.codec.conftest import GOLDEN, TEXT
 from tests.conftest import ROOT
+from tests.models.language import tiny
 
 NUTSHELL = [sys.executable, "-m", "nutshell"]
 
@@ -102,6 +105,11 @@ def test_mistakes(text, nutshell, tmp_path):
         ("compress", GOLDEN, text, "-o", tmp_path / "folder"): "is a folder; name a file",
         ("compress", GOLDEN, text, "-o", tmp_path / "no" / "file"): "its folder is not there",
         ("compress", tmp_path / "no", text): "is no folder here",
+        ("compress", GOLDEN, text, "-o", tmp_path / ("x" * 240)): "is too long a name for a file",
+        ("compress", GOLDEN, text, "-o", "/dev/null", "--verify"): "is no regular file, and what --verify reads",
+        ("compress",): "RUN is missing",
+        ("compress", "--prequential", GOLDEN, text): "takes no RUN, only a FILE",
+        ("compress", "--prequential", text, "--lanes", "2"): "--lanes: is of a model's coding",
         ("compress", GOLDEN, text, "--window", "65"): "a window of 65 tokens is more than",
         ("compress", GOLDEN, text, "--lanes", "0"): "expected a whole number from 1 to 1024, not 0",
         ("compress", GOLDEN, text, "--arithmetic", "exact", "--precision", "bf16"): "it is of native arithmetic",
@@ -117,8 +125,6 @@ def test_mistakes(text, nutshell, tmp_path):
 
 
 def test_an_architecture_without_exact_arithmetic(text, nutshell, tmp_path):
-    from tests.models.language import tiny
-
     model = tiny.make("opt", tmp_path / "opt")
     code, _, err = nutshell("compress", model, text, "--arithmetic", "exact")
     assert code == 2 and "exact arithmetic is written for" in err and "use native arithmetic" in err
@@ -158,6 +164,33 @@ def test_a_folder_that_may_not_be_written(text, nutshell, tmp_path):
     code, _, err = nutshell("compress", GOLDEN, text)
     tmp_path.chmod(stat.S_IRWXU)
     assert code == 2 and "cannot be used" in err and names(tmp_path) == ["text.txt"]
+
+
+def test_without_a_model(text, nutshell, tmp_path):
+    assert nutshell("compress", "--prequential", text)[0] == 0
+    code, out, _ = nutshell("info", f"{text}.nut")
+    assert code == 0 and "prequential" in out and "digests" not in out
+    code, _, err = nutshell("decompress", f"{text}.nut", "--model", GOLDEN, "-o", tmp_path / "again.txt")
+    assert code == 2 and "was made without one" in err
+    assert nutshell("decompress", f"{text}.nut", "--force")[0] == 0 and text.read_bytes() == TEXT
+
+
+@pytest.mark.parametrize("closed", ["stdin", "stdout"])
+def test_closed_streams(closed, nutshell, monkeypatch):
+    monkeypatch.setattr(sys, closed, None)
+    file = ["-"] if closed == "stdin" else [str(GOLDEN / "text.nut"), "-o", "-"]
+    code = main(["decompress", *file, "--model", str(GOLDEN)])
+    assert code == 2
+
+
+def test_a_llama_that_leaves_its_defaults_out(text, nutshell, tmp_path):
+    model = tiny.make("llama", tmp_path / "llama")
+    config = json.loads((model / "config.json").read_text())
+    for key in ("rms_norm_eps", "hidden_act"):
+        config.pop(key)
+    (model / "config.json").write_text(json.dumps(config))
+    code, _, err = nutshell("compress", model, text, "--verify")
+    assert code == 0 and ", exact" in err
 
 
 @pytest.mark.slow

@@ -81,14 +81,15 @@ def unpack(body: bytes, like: Mapping[str, Sequence[int]]) -> Weights:
 
 def side_bytes(folder: Path) -> dict[str, int]:
     """What a decoder needs next to the weights, by what it is, in bytes: `tokenizer`, its tokens in the order of their
-    numbers and its merges, and `config`, both by `xz -9e`.
+    numbers and its merges, and `config`, both by `xz -9e`. How it splits a text into words is not counted.
 
     Args:
         folder: Of a saved model, with tokenizer.json and config.json.
     """
     tokenizer, config = (json.loads((folder / f"{name}.json").read_bytes()) for name in ("tokenizer", "config"))
     model, added = tokenizer["model"], {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
-    numbers = model["vocab"] | added
+    entries = model["vocab"]  # of Unigram a list of tokens with their scores, which are not counted
+    numbers = (entries if isinstance(entries, dict) else {pair[0]: at for at, pair in enumerate(entries)}) | added
     merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in model.get("merges", [])]
     texts = {
         "tokenizer": "\n".join([*sorted(numbers, key=numbers.get), *merges]),

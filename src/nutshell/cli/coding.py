@@ -11,7 +11,7 @@ from typing import Any
 from nutshell.cli import streams
 from nutshell.cli.streams import STANDARD
 from nutshell.machine import progress
-from nutshell.machine.errors import UserError
+from nutshell.machine.errors import UserError, plural
 
 SUFFIX = ".nut"
 logger = logging.getLogger("nutshell")
@@ -89,7 +89,12 @@ def compress(arguments: argparse.Namespace) -> None:
             if arguments.verify:
                 target.seek(0)
                 with streams.bar("verifying", facts.size_bytes) as listen, open(os.devnull, "wb") as nothing:
-                    stream.decompress(Reader(target, output), nothing, lambda _: coder, listen)
+                    try:
+                        stream.decompress(Reader(target, output), nothing, lambda _: coder, listen)
+                    except UserError as error:
+                        raise UserError(
+                            f"{source.name}: its code does not decode to it, and is not kept: {error}"
+                        ) from None
                 target.seek(0, os.SEEK_END)
     bits = f", {8 * facts.file_bytes / facts.size_bytes:.3f} bits per byte" if facts.size_bytes else ""
     stored = facts.size_bytes - facts.coded_bytes
@@ -157,6 +162,8 @@ def decompress(arguments: argparse.Namespace) -> None:
 
         def find(header: Header) -> Any:
             if header.arithmetic == PREQUENTIAL:
+                if arguments.model:
+                    raise UserError("--model: the file was made without one, by a network that learned it")
                 return learning.of_header(header, source.name)
             if arguments.model:
                 folder = coding.find_checkpoint(arguments.model)
@@ -177,7 +184,7 @@ def info(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: If it is none, or damaged.
     """
-    from nutshell.bits.codec.container import CODED, Reader
+    from nutshell.bits.codec.container import CODED, PREQUENTIAL, Reader
 
     with streams.source(arguments.file, seekable=True) as source:
         reader = Reader(source.stream, source.name)
@@ -194,12 +201,13 @@ def info(arguments: argparse.Namespace) -> None:
         }
         if coded:
             rows |= {
-                "tokens": f"{total.tokens:,}, in at most {max(lanes for _, lanes, _ in coded)} lanes of windows of "
-                f"{header.window:,}",
+                "tokens": f"{total.tokens:,}, in {plural(max(lanes for _, lanes, _ in coded), 'lane')} at most"
+                + f" of windows of {header.window:,}" * (header.arithmetic != PREQUENTIAL),
                 "bodies": f"{sum(size for *_, size in coded):,} bytes",
             }
             digests = {name: getattr(header, name).hex() for name in ("weights", "config", "tokenizer", "tables")}
-            rows["digests"] = ", ".join(f"{name} {digest}" for name, digest in digests.items())
+            if header.arithmetic != PREQUENTIAL:
+                rows["digests"] = ", ".join(f"{name} {digest}" for name, digest in digests.items())
     for name, value in rows.items():
         print(f"{name + ':':<12}{value}")
 

@@ -18,6 +18,7 @@ from nutshell.machine.errors import UserError
 from nutshell.machine.files import reading, replacing, writing
 
 STANDARD = "-"
+MOST_NAME_BYTES = 230  # a partial file has a longer one, and a file system takes 255
 
 
 @dataclass(frozen=True)
@@ -51,40 +52,47 @@ def source(file: str, seekable: bool = False) -> Iterator[Source]:
     Raises:
         UserError: If it cannot be.
     """
-    name = "standard input" if file == STANDARD else file
-    if file == STANDARD:
-        with tempfile.TemporaryFile() if seekable else contextlib.nullcontext(sys.stdin.buffer) as stream:
+    with contextlib.ExitStack() as stack:
+        if file == STANDARD:
+            if sys.stdin is None:
+                raise UserError("standard input is closed; name a file")
+            stream, name = sys.stdin.buffer, "standard input"
             if seekable:
+                stream = stack.enter_context(tempfile.TemporaryFile())
                 with writing(Path(tempfile.gettempdir())):
                     shutil.copyfileobj(sys.stdin.buffer, stream)
                 stream.seek(0)
             yield Source(stream, name)
-        return
-    if not os.path.exists(file):
-        raise UserError(f"{file}: is not there (in {Path.cwd()})")
-    if os.path.isdir(file):
-        raise UserError(f"{file}: is a folder; name a file, such as an archive of it")
-    with reading(Path(file)), open(file, "rb") as stream:
+            return
+        with reading(Path(file)):
+            if not os.path.exists(file):
+                raise UserError(f"{file}: is not there (in {Path.cwd()})")
+            if os.path.isdir(file):
+                raise UserError(f"{file}: is a folder; name a file, such as an archive of it")
+            stream = stack.enter_context(open(file, "rb"))
         status = os.fstat(stream.fileno())
         regular = stat.S_ISREG(status.st_mode)
         if seekable and not regular:
             raise UserError(f"{file}: is no regular file; give its content to standard input")
-        yield Source(stream, name, status.st_size if regular else None, status.st_mtime_ns)
+        yield Source(stream, file, status.st_size if regular else None, status.st_mtime_ns)
 
 
 @contextlib.contextmanager
 def target(output: str) -> Iterator[BinaryIO]:
     """Where the result is written: to a file of that name once it is whole, or to standard output."""
-    if output == STANDARD:
-        with tempfile.TemporaryFile() as target:
-            with writing(Path(tempfile.gettempdir())):
-                yield target
-            target.seek(0)
-            shutil.copyfileobj(target, sys.stdout.buffer)
-            sys.stdout.buffer.flush()
+    if output != STANDARD:
+        with writing(Path(output)), replacing(Path(output)) as stream:
+            yield stream
         return
-    with writing(Path(output)), replacing(Path(output)) as target:
-        yield target
+    if sys.stdout is None:
+        raise UserError("standard output is closed; name a file with --output")
+    with tempfile.TemporaryFile() as stream:
+        with writing(Path(tempfile.gettempdir())):
+            yield stream
+        stream.seek(0)
+        with writing(Path("standard output")):
+            shutil.copyfileobj(stream, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
 
 
 @contextlib.contextmanager
@@ -115,10 +123,14 @@ def output(arguments: argparse.Namespace, default: Callable[[str], str]) -> str:
     if name == STANDARD:
         return name
     file = Path(name)
+    if len(os.fsencode(file.name)) > MOST_NAME_BYTES:
+        raise UserError(f"{file.name[:40]}...: is too long a name for a file; name another with --output")
     if file.is_dir() or not file.absolute().parent.is_dir():
         raise UserError(f"{name}: {'is a folder' if file.is_dir() else 'its folder is not there'}; name a file")
     if file.exists() and os.path.exists(arguments.file) and file.samefile(arguments.file):
         raise UserError(f"{name}: is the file that is read; name another with --output")
+    if file.exists() and not file.is_file() and getattr(arguments, "verify", False):
+        raise UserError(f"{name}: is no regular file, and what --verify reads again must be one")
     if file.is_file() and not arguments.force:
         raise UserError(f"{name}: is there already; name another with --output, or replace it with --force")
     return name

@@ -3,8 +3,11 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from nutshell.bits.codec.container import CODED, DIGEST_BYTES, EXACT, NATIVE, Header, Segment
 from nutshell.bits.coder import Damaged
@@ -16,6 +19,7 @@ from nutshell.machine.files import sha256
 from nutshell.models.find import find, read_config
 from nutshell.models.language.architectures import CAUSAL, complete, context, problem
 
+MOST_LANES = 1024
 WINDOW = 1024  # the most tokens that are fed, if the model can be fed as many
 CACHE_BYTES = 1 << 30  # what the lanes' keys and values may take, if their number is not named
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
@@ -55,8 +59,8 @@ class ModelCoder:
         """As codec.stream.Coder."""
         from nutshell.bits.codec import lanes
 
-        if segment.lanes > lanes.MOST_LANES:
-            raise Damaged("a segment has too many lanes")
+        if segment.lanes > MOST_LANES or segment.size > self.segment_bytes:
+            raise Damaged("a segment is too large")
         plan = lanes.Plan.of(segment.tokens, segment.lanes, self.header.window)
         tell = _in_bytes(listen, segment.size, segment.tokens)
         return self._spelling.text(lanes.decode(self._tables, self._start, segment.body, plan, tell))
@@ -91,14 +95,24 @@ def load(
     window = window or min(WINDOW, context(config) or WINDOW)
     if arithmetic == EXACT:
         precision, environment = "fp32", ()
-        tables = _exact(checkpoint, config)
+        tables = _exact(checkpoint)
     else:
         precision = precision or {"bfloat16": "bf16"}.get(str(config.get("dtype")), "fp32")
         tables, environment = _native(checkpoint, precision, threads)
     from nutshell.bits.codec.tables import probe
 
-    header = Header(arithmetic, window, *digests(checkpoint), probe(tables, window), environment)
-    most = max(1, CACHE_BYTES // _lane_bytes(config, window, 2 if precision == "bf16" else 4))
+    figures = probe(tables, window)
+    if arithmetic == NATIVE:  # which changes with transformers' code, too
+        figures = hashlib.sha256(figures + version("transformers").encode()).digest()[:DIGEST_BYTES]
+    header = Header(arithmetic, window, *digests(checkpoint), figures, environment)
+    lane_bytes = _lane_bytes(config, window, 2 if precision == "bf16" else 4)
+    needed, free = (lanes or 1) * lane_bytes, psutil.virtual_memory().available
+    if needed > free:
+        raise UserError(
+            f"{lanes or 1:,} lanes of windows of {window:,} tokens need {needed / 2**30:.1f} GiB, and "
+            f"{free / 2**30:.1f} GiB are free: name fewer lanes, or a shorter window"
+        )
+    most = max(1, CACHE_BYTES // lane_bytes)
     return ModelCoder(header, vocabulary, tables, lanes, most)
 
 
@@ -177,15 +191,16 @@ def _check_environment(header: Header, name: str) -> tuple[str, int]:
     return precision, threads
 
 
-def _exact(checkpoint: Path, config: Mapping[str, Any]):
+def _exact(checkpoint: Path):
     from safetensors.torch import load_file
+    from transformers import AutoConfig
 
     from nutshell.bits.codec.tables import Exact
 
-    weights = {
-        name: weight for file in sorted(checkpoint.glob("*.safetensors")) for name, weight in load_file(file).items()
-    }
-    return Exact(fixed.build(config, weights))
+    # With transformers' own values for what the file leaves out.
+    config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False).to_dict()
+    files = sorted(checkpoint.glob("*.safetensors"))
+    return Exact(fixed.build(config, {name: weight for file in files for name, weight in load_file(file).items()}))
 
 
 def _native(checkpoint: Path, precision: str, threads: int | None):

@@ -7,9 +7,10 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy
+from pydantic import Field
 
 from nutshell.bits.baselines.compressors import COMPRESSORS, installed, measure
 from nutshell.bits.baselines.learners import LEARNERS
@@ -21,7 +22,7 @@ from nutshell.bits.figures.units import Units
 from nutshell.data import beginnings
 from nutshell.data.datasets import TEXTS, problems
 from nutshell.data.text import documents
-from nutshell.experiment.blocks import Checkpoint, Experiment, Positive
+from nutshell.experiment.blocks import Checkpoint, Experiment
 from nutshell.experiment.checks import Blocks, Problem
 from nutshell.machine import progress
 from nutshell.machine.errors import UserError
@@ -78,8 +79,8 @@ class CompressExperiment(Experiment):
     model: Checkpoint | None = None
     weights: Form | list[Form] | None = None  # None: fp32; of several each is a model of its own
     precision: Literal["fp32", "bf16"] | None = None  # None: fp32
-    window: Positive | None = None  # tokens
-    lanes: Positive | None = None
+    window: Annotated[int, Field(ge=1, le=container.MOST_WINDOW)] | None = None  # tokens
+    lanes: Annotated[int, Field(ge=1, le=coding.MOST_LANES)] | None = None
     data: beginnings.Beginning
     compressors: list[Literal[tuple(COMPRESSORS)]] | None = None  # None: those that are installed
 
@@ -233,8 +234,9 @@ def _coder(experiment: CompressExperiment, form: str, sizes: dict[str, int], fol
     """
     precision = (experiment.precision or "fp32") if experiment.coder == container.NATIVE else None
     coder = coding.load(folder, experiment.coder, precision, experiment.window, experiment.lanes)
-    names = [part for part in Path(experiment.model.name).parts if part != "model" and not part.startswith("seed-")]
-    name = f"{names[-1]}, {' '.join(filter(None, [precision, experiment.coder]))}, {form} weights"
+    parts = (experiment.model.name, *Path(experiment.model.name).resolve().parts[::-1])
+    names = [part for part in parts if "/" not in part and part not in ("model", ".") and not part.startswith("seed-")]
+    name = f"{names[0]}, {' '.join(filter(None, [precision, experiment.coder]))}, {form} weights"
 
     def code(text: str, raw: bytes) -> Code:
         packed, unpacked = io.BytesIO(), io.BytesIO()

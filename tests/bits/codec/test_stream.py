@@ -4,8 +4,10 @@ import io
 import lzma
 import math
 import random
+import time
 import zlib
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -13,7 +15,8 @@ import torch
 
 from nutshell.bits import prequential
 from nutshell.bits.codec import learning, stream
-from nutshell.bits.codec.container import EXACT, NATIVE, PREQUENTIAL, Reader
+from nutshell.bits.codec.container import EXACT, NATIVE, PREQUENTIAL, Reader, Segment
+from nutshell.bits.coder import Damaged
 from nutshell.data.encoding import vocabularies
 from nutshell.data.text.windows import windows
 from nutshell.machine.errors import UserError
@@ -28,7 +31,7 @@ from tests.bits.codec.conftest import CONTENTS, GOLDEN, TEXT, pack, unpack
 def test_every_content_comes_back(arithmetic, lanes, coders):
     coder = coders(arithmetic, lanes)
     for name, whole in CONTENTS.items():
-        raw = whole[: 400 * min(lanes, 4)]
+        raw = whole[: 150 * min(lanes, 8)]
         content, facts = pack(raw, coder)
         assert unpack(content, coder) == raw, name
         assert facts.file_bytes == len(content) and facts.size_bytes == len(raw)
@@ -54,6 +57,35 @@ def test_all_that_is_not_a_body_is_short(coders):
     for arithmetic in (EXACT, NATIVE):
         content, facts = pack(TEXT, coders(arithmetic, 1))
         assert len(content) - facts.body_bytes < 120 + 8  # and what a segment says of itself
+
+
+def test_every_segment_is_coded_by_itself(coders, monkeypatch):
+    monkeypatch.setattr(coding.ModelCoder, "segment_bytes", 150)
+    for arithmetic in (EXACT, NATIVE):
+        content, facts = pack(TEXT[:400], coders(arithmetic, 2))
+        reader = Reader(io.BytesIO(content), "x")
+        assert [segment.size for segment in reader.segments()] == [150, 150, 100] and facts.coded_bytes == 400
+        assert unpack(content, coders(arithmetic)) == TEXT[:400]
+
+
+@pytest.mark.parametrize("window", [1, 2, 3])
+def test_short_windows(window):
+    for arithmetic in (EXACT, NATIVE):
+        coder = coding.load(GOLDEN, arithmetic, window=window, lanes=2)
+        assert unpack(pack(TEXT[:60], coder)[0], coder) == TEXT[:60]
+
+
+def test_a_segment_that_is_too_large_is_damage(coders):
+    coder = coders(EXACT)
+    for segment in (Segment(1, 1 << 21, b"", 9, 1), Segment(1, 5000, b"", 5000, 2000)):
+        with pytest.raises(Damaged, match="too large"):
+            coder.decode(segment, lambda _: None)
+
+
+def test_more_lanes_than_there_is_memory_for(monkeypatch):
+    monkeypatch.setattr(coding.psutil, "virtual_memory", lambda: SimpleNamespace(available=1 << 20))
+    with pytest.raises(UserError, match=r"1,000 lanes of windows of 64 tokens need 0.0 GiB, and 0.0 GiB are free"):
+        coding.load(GOLDEN, EXACT, lanes=1000)
 
 
 def test_what_is_stored_needs_no_model(coders):
@@ -134,19 +166,24 @@ def damage(generator: random.Random, content: bytes) -> bytes:
 
 
 def test_damaged_files_are_refused(coders):
-    """200 of them: none decodes to another text, none ends in another error."""
-    generator = random.Random(13)
-    stored, _ = pack(CONTENTS["random bytes"], coders(EXACT))
-    refused = 0
+    """200 of them, of every kind: none decodes to another text, none ends in another error, or takes long."""
+    generator, learner = random.Random(13), learning.Learning(prequential.Settings(segment=8, stretch=4, hidden=8))
+    text = TEXT[:300]
+    kinds = [(pack(text, coder)[0], text, coder) for coder in (coders(EXACT, 3), coders(NATIVE, 3), learner)]
+    kinds.append((pack(CONTENTS["random bytes"], coders(EXACT))[0], CONTENTS["random bytes"], coders(EXACT)))
+    begin = time.perf_counter()
+    for whole, text, coder in kinds:
+        assert unpack(whole, coder) == text
+    whole_seconds, begin, refused = time.perf_counter() - begin, time.perf_counter(), 0
     for number in range(200):
-        whole, text = ((GOLDEN / "text.nut").read_bytes(), TEXT) if number % 4 else (stored, CONTENTS["random bytes"])
+        whole, text, coder = kinds[number % 4]
         content = damage(generator, whole)
         try:
-            assert unpack(content, coders(EXACT)) == text  # a bit may be one that nothing depends on
+            assert unpack(content, coder) == text  # a bit may be one that nothing depends on
         except UserError as error:
             refused += 1
             assert str(error).startswith("text.nut: is") and "\n" not in str(error)
-    assert refused >= 190
+    assert refused >= 190 and time.perf_counter() - begin < 2 * 200 / 4 * whole_seconds
 
 
 @pytest.mark.parametrize(
@@ -213,7 +250,7 @@ def test_native_files_are_decoded_with_their_threads(coders):
 def test_a_network_that_learns_comes_back():
     """The whole of a text, and of nothing; a file that another processor made is refused."""
     coder = learning.Learning(prequential.Settings(lanes=3, segment=8, stretch=4, hidden=8))
-    for raw in (b"", b"a", TEXT, b"a word, and another " * 3000):
+    for raw in (b"", b"a", TEXT, b"a word, and another " * 50):
         content, facts = pack(raw, coder)
         reader = Reader(io.BytesIO(content), "x.nut")
         assert unpack(content, learning.of_header(reader.header, "x.nut")) == raw
@@ -222,7 +259,7 @@ def test_a_network_that_learns_comes_back():
     for changes, reason in (
         ({"tables": bytes(8)}, "the processors or libraries differ"),
         ({"environment": ("AVX9", "2")}, "made with AVX9 and torch 2, here are"),
-        ({"weights": bytes(8)}, "its settings cannot be"),
+        ({"weights": bytes(8)}, "its settings are not those that their digest is of"),
     ):
         with pytest.raises(UserError, match=reason):
             learning.of_header(replace(reader.header, **changes), "x.nut")

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from nutshell.bits.figures.codes import Code
+from nutshell.machine.errors import UserError
+from nutshell.machine.files import first_line
 
 ZSTD_WINDOW_LOG = 27  # 128 MB, as `--long` has it
 PPMD_BYTES = 256 << 20
@@ -64,7 +66,8 @@ def _unbrotli(code: bytes) -> bytes:
 
 
 def _ppmd(raw: bytes) -> bytes:
-    """PPMd, variant I, at the best of a few orders: a byte that names the order, and the code."""
+    """PPMd, variant I, at the best of a few orders: a byte that names the order, and the code. All of them are tried in
+    the time that it takes."""
     import pyppmd
 
     codes = [bytes([order]) + pyppmd.compress(raw, max_order=order, mem_size=PPMD_BYTES) for order in PPMD_ORDERS]
@@ -93,7 +96,9 @@ def _unzpaq(code: bytes) -> bytes:
 
 
 def _call(folder: str, *words: str) -> None:
-    subprocess.run(words, cwd=folder, check=True, capture_output=True)
+    process = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+    if process.returncode:
+        raise UserError(f"{words[0]} {words[1]} failed: {first_line(ValueError(process.stderr))}")
 
 
 # By the word that an experiment file may say.

@@ -176,7 +176,8 @@ class Reader:
         self._source.seek(0)
         crc, left = 0, size - CRC_BYTES
         while left > 0:
-            chunk = self._source.read(min(CHUNK, left))
+            if not (chunk := self._source.read(min(CHUNK, left))):  # it shrinks while it is read
+                break
             crc, left = zlib.crc32(chunk, crc), left - len(chunk)
         shortest = len(MAGIC) + 1 + TOTAL_BYTES + CRC_BYTES
         if size < shortest or self._source.read() != crc.to_bytes(CRC_BYTES, "little"):

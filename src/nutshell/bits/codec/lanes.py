@@ -21,7 +21,6 @@ import torch
 from nutshell.bits.codec.tables import Tables
 from nutshell.bits.coder import Damaged, Decoder, Encoder
 
-MOST_LANES = 1024
 LANE_TOKENS = 1024  # a lane's first tokens know little of what is before them: about 9 bytes for each lane
 USUAL_LANES = 128
 CHECK_TOKENS = 8192  # from one check symbol to the next

@@ -19,14 +19,11 @@ class Learning:
     segment_bytes = 1 << 26  # what it has learned ends with a segment; all of one is in memory
 
     def __init__(self, settings: prequential.Settings):
-        import torch
-
         self.settings = settings
         packed = settings.to_bytes()
         digest = hashlib.sha256(prequential.fingerprint(settings).encode()).digest()[:DIGEST_BYTES]
-        there = (torch.backends.cpu.get_cpu_capability(), torch.__version__)
-        weights, config = packed[:DIGEST_BYTES], packed[DIGEST_BYTES:]
-        self.header = Header(PREQUENTIAL, 1, weights, config, tables=digest, environment=there)
+        there = _environment()
+        self.header = Header(PREQUENTIAL, 1, *_settings_digests(packed), tables=digest, environment=there)
 
     def encode(self, raw: bytes, listen: Callable[[int], None]) -> tuple[Segment, float | None]:
         """As codec.stream.Coder; what it is worth by the tables is not known."""
@@ -48,14 +45,27 @@ def of_header(header: Header, name: str) -> Learning:
     Raises:
         UserError: If this machine would learn something else.
     """
+    packed, other = header.weights + header.config, "was made by a network that learns as it codes"
+    if _settings_digests(packed) != (header.weights, header.config, header.tokenizer):
+        raise UserError(f"{name}: is damaged: its settings are not those that their digest is of")
+    if header.environment != _environment():
+        there, here = (" and torch ".join(one) for one in (header.environment, _environment()))
+        raise UserError(f"{name}: {other}, which another machine does otherwise: made with {there}, here are {here}")
     try:
-        coder = Learning(prequential.Settings.from_bytes(header.weights + header.config))
+        coder = Learning(prequential.Settings.from_bytes(packed))
     except Damaged as error:
         raise UserError(f"{name}: its settings cannot be: {error}") from None
     if coder.header != header:
-        there, here = (" and torch ".join(one.environment) for one in (header, coder.header))
-        raise UserError(
-            f"{name}: was made by a network that learns as it codes, which another machine learns otherwise: made with "
-            f"{there}, here are {here}" + "; the processors or libraries differ" * (there == here)
-        )
+        raise UserError(f"{name}: {other}, which this machine does otherwise: the processors or libraries differ")
     return coder
+
+
+def _settings_digests(packed: bytes) -> tuple[bytes, bytes, bytes]:
+    """The settings in two parts, and a digest of them: nothing is trained with settings that were changed."""
+    return packed[:DIGEST_BYTES], packed[DIGEST_BYTES:], hashlib.sha256(packed).digest()[:DIGEST_BYTES]
+
+
+def _environment() -> tuple[str, str]:
+    import torch
+
+    return torch.backends.cpu.get_cpu_capability(), torch.__version__

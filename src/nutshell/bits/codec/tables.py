@@ -64,7 +64,8 @@ def probe(tables: Tables, window: int) -> bytes:
     tokens = min(PROBE_TOKENS, window)
     ids = torch.arange(PROBE_LANES * tokens).view(PROBE_LANES, tokens) * 7919 % tables.vocab
     state, digest = tables.state(PROBE_LANES, tokens), hashlib.sha256()
-    tables.fill(ids[:, : tokens // 2], state)
+    if tokens > 1:
+        tables.fill(ids[:, : tokens // 2], state)
     for at in range(tokens // 2, tokens):
         digest.update(tables.frequencies(ids[:, at : at + 1], state).numpy().tobytes())
     return digest.digest()[:8]

@@ -82,11 +82,11 @@ def break_even_bytes(model: Code, other: Code) -> float | None:
 
 def by_text(codes: Iterable[Code]) -> dict[str, list[list[Code]]]:
     """Codes of the same bytes next to each other, by the text that they are of: a list for each length, the shortest
-    text first; in it each name once, the shortest total first, what failed last."""
-    texts: dict[str, dict[tuple[int, str], dict[str, Code]]] = {}
+    text first; in it each name once for each size, the shortest total first, what failed last."""
+    texts: dict[str, dict[tuple[int, str], dict[tuple, Code]]] = {}
     for code in codes:
         alike = texts.setdefault(code.text, {}).setdefault((code.text_bytes, code.text_sha256), {})
-        alike.setdefault(code.name, code)
+        alike.setdefault((code.name, code.code_bytes), code)
 
     def total(code: Code) -> float:
         return float("inf") if code.total_bytes is None else code.total_bytes

@@ -9,9 +9,11 @@ Source: the idea of integer networks for coding is Balle et al. 2019, "Integer N
 Latent-Variable Models".
 """
 
+import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numba
 import numpy
@@ -42,8 +44,19 @@ assert MOST_HIDDEN * HEAD_LIMIT**2 < EXACT
 assert MOST_TOKENS * (HEAD_LIMIT << SOFTMAX_BITS) < EXACT
 assert MOST_HIDDEN << 2 * NORM_BITS < EXACT
 
-# Strict: no operation is fused with another, no sum of floats is taken in another order.
-kernel = numba.njit(cache=True, nogil=True, error_model="numpy")
+_SOURCES = hashlib.sha256(
+    b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
+).hexdigest()
+
+
+def kernel(function: Callable) -> Callable:
+    """The function compiled, strictly: no operation is fused with another, no sum of floats is taken in another order.
+
+    numba's cache notices a change of the file that a function is in, but not of the constants that it has from others;
+    its files are named by this.
+    """
+    function.__qualname__ += f"_{_SOURCES[:16]}"
+    return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
 
 
 @kernel
@@ -243,8 +256,8 @@ def frequencies(logits: Tensor) -> Tensor:
 
 @kernel
 def _count(logits, table, out):
-    # The sum is exact up to a vocabulary of 2^21. A quotient that is rounded up passes no integer, so all floors
-    # together stay at 2^32.
+    # The sum is exact up to a vocabulary of 2^21. A quotient may be rounded up to the next integer, by less than 2^-20:
+    # up to a vocabulary of 2^20 all floors together stay at 2^32.
     rows, vocab = logits.shape
     last, places, powers = float(len(table) - 1), numpy.empty(vocab, numpy.int32), numpy.empty(vocab)
     for row in range(rows):
