@@ -182,3 +182,18 @@ def test_mistakes_are_reported(tmp_path, words, message):
     assert done.returncode == 2
     assert message in done.stderr and "Traceback" not in done.stderr
     assert not list(tmp_path.glob("*.json"))
+
+
+def test_the_codec_next_to_a_plain_coder():
+    golden = ROOT / "tests" / "bits" / "codec" / "golden"
+    words = [golden, golden / "text.txt", "--turns", "2", "--tokens", "5", "--coders", "exact:3", "native:3:fp32"]
+    script = ROOT / "experiments" / "benchmarks" / "codec.py"
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, script, *map(str, words)]
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert process.returncode == 0, process.stderr
+    assert [line.split(" | ")[0] for line in process.stdout.splitlines()[2:]] == [
+        "| plain",
+        "| exact:3",
+        "| native:3:fp32",
+    ]
