@@ -141,9 +141,12 @@ class _Plane:
         self._axes()
         self._totals(codes[0])
         self._without([code for code in codes if not code.model_bytes])
+        models: dict[str, list[Code]] = {}
         for code in codes:
             if code.model_bytes:
-                self._model(code)
+                models.setdefault(_label(code), []).append(code)
+        for alike in models.values():
+            self._model(alike)
 
     def svg(self, label: str) -> Markup:
         """The drawing."""
@@ -209,13 +212,20 @@ class _Plane:
             self._mark(LEFT, y, code)
             self._text(LEFT + 19, place + 4, name[:12], "start", code)
 
-    def _model(self, code: Code) -> None:
-        """Its weights in every form, the one that the code was made with marked and named."""
-        xs, y = sorted(self._x(size) for size in code.model_bytes.values()), self._y(code.code_bytes)
-        x, name = self._x(code.sent_bytes), _label(code)
-        ends = "".join(f"M{x:.1f} {y - 3:.1f}v6" for x in xs)
-        self.parts.append(f'<path d="M{xs[0]:.1f} {y:.1f}H{xs[-1]:.1f}{ends}" style="{plots.stroke("c0", 1)}"/>')
-        self._mark(x, y, code)
+    def _model(self, codes: Sequence[Code]) -> None:
+        """A model's code, marked and named, with ticks at its weights in other forms; of a model that has coded in several
+        forms their curve."""
+        code, name = min(codes, key=lambda one: one.sent_bytes), _label(codes[0])
+        x, y = self._x(code.sent_bytes), self._y(code.code_bytes)
+        points = sorted((self._x(one.sent_bytes), self._y(one.code_bytes)) for one in codes)
+        ends = ""
+        if len(codes) == 1:
+            points = [(one, y) for one in sorted(self._x(size) for size in code.model_bytes.values())]
+            ends = "".join(f"M{one:.1f} {y - 3:.1f}v6" for one, _ in points)
+        line = "L".join(f"{one:.1f} {height:.1f}" for one, height in points)
+        self.parts.append(f'<path d="M{line}{ends}" style="{plots.stroke("c0", 1)}"/>')
+        for one in codes:
+            self._mark(self._x(one.sent_bytes), self._y(one.code_bytes), one)
         end = x + 7 * len(name) > WIDTH - RIGHT
         self._text(WIDTH - RIGHT if end else x - 4, y - 8, name, "end" if end else "start", code)
 
