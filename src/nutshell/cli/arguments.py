@@ -26,8 +26,8 @@ COMMANDS = {
         "ask": "continue one prompt, token by token; on a terminal each shaded by how much it surprised the model",
     },
     "compress files": {
-        "compress": "code a file by what a language model expects: exactly as many bits as it costs",
-        "decompress": "the file again, or a message, never another",
+        "compress": "code a file in as many bits as a language model finds it to be worth, and a header of 100 bytes",
+        "decompress": "get the file back; what is damaged, or of another model, is refused",
         "info": "what a coded file says of itself",
     },
 }

@@ -32,7 +32,7 @@ def add_arguments(compress: argparse.ArgumentParser, *others: argparse.ArgumentP
             "-o",
             "--output",
             metavar="FILE",
-            help=f"written whole or not at all; default: {usual}, of standard input standard output",
+            help=f"written whole or not at all; -: standard output; default: {usual}, of standard input -",
         )
         command.add_argument("--force", action="store_true", help="replace the output if it is there")
     compress.add_argument(
@@ -42,7 +42,9 @@ def add_arguments(compress: argparse.ArgumentParser, *others: argparse.ArgumentP
         "model has it",
     )
     compress.add_argument(
-        "--precision", choices=("fp32", "bf16"), help="of native arithmetic; default: that of the weights"
+        "--precision",
+        choices=("fp32", "bf16"),
+        help="of native arithmetic, which it chooses; default: that of the weights",
     )
     compress.add_argument(
         "--lanes", type=_count(1024), metavar="N", help="texts coded side by side: more are quicker, fewer are smaller"
@@ -81,6 +83,7 @@ def compress(arguments: argparse.Namespace) -> None:
         from nutshell.bits.codec import stream
         from nutshell.bits.codec.container import Reader
 
+        progress.stage("loading the model")
         coder = load()
         with streams.target(output) as target:
             with streams.bar("coding", source.size) as listen:
@@ -117,7 +120,7 @@ def _of_model(arguments: argparse.Namespace) -> Callable[[], Any]:
     from nutshell.models.find import read_config
     from nutshell.runs import coding
 
-    if not arguments.model:
+    if not arguments.model or (arguments.file == STANDARD and os.path.isfile(arguments.model)):
         raise UserError("RUN is missing: name the model to code with, such as smollm2, or say --prequential")
     checkpoint = coding.find_checkpoint(arguments.model)
     offered = fixed.problem(read_config(checkpoint)) is None
@@ -161,6 +164,7 @@ def decompress(arguments: argparse.Namespace) -> None:
         reader = Reader(source.stream, source.name)
 
         def find(header: Header) -> Any:
+            progress.stage("loading the model")
             if header.arithmetic == PREQUENTIAL:
                 if arguments.model:
                     raise UserError("--model: the file was made without one, by a network that learned it")
@@ -222,7 +226,6 @@ def _without_suffix(name: str) -> str:
 def _prepared() -> Iterator[None]:
     """Within it progress is told, and transformers is silent."""
     with progress.beating():
-        progress.stage("loading the model")
         from transformers.utils import logging as transformers_logging
 
         transformers_logging.set_verbosity_error()

@@ -161,7 +161,7 @@ def of_header(header: Header, checkpoint: Path, name: str) -> ModelCoder:
         if theirs != ours:
             raise UserError(
                 f"{name}: was made with another model: its {what} have the digest {theirs.hex()}, and those of "
-                f"{checkpoint} {ours.hex()}; name the model with --model"
+                f"{checkpoint} {ours.hex()}; name another with --model"
             )
     threads = None
     if header.arithmetic == NATIVE:

@@ -159,7 +159,7 @@ class Reader:
         if not beginning:
             raise UserError(f"{name}: is empty; nutshell compress makes such files")
         if beginning[: len(MAGIC)] != MAGIC[: len(beginning)]:
-            raise UserError(f"{name}: is no file of nutshell compress: it does not begin with {MAGIC!r}")
+            raise UserError(f"{name}: is no file of nutshell compress, which begin with NUT after their first byte")
         if len(beginning) > len(MAGIC) and beginning[-1] != VERSION:
             raise UserError(f"{name}: is of version {beginning[-1]}, and this nutshell reads version {VERSION}")
         self.size = self._check()

@@ -213,8 +213,8 @@ class _Plane:
             self._text(LEFT + 19, place + 4, name[:12], "start", code)
 
     def _model(self, codes: Sequence[Code]) -> None:
-        """A model's code, marked and named, with ticks at its weights in other forms; of a model that has coded in several
-        forms their curve."""
+        """A model's code, marked and named, with ticks at its weights in other forms; where it has coded in several of
+        them, their curve."""
         code, name = min(codes, key=lambda one: one.sent_bytes), _label(codes[0])
         x, y = self._x(code.sent_bytes), self._y(code.code_bytes)
         points = sorted((self._x(one.sent_bytes), self._y(one.code_bytes)) for one in codes)
