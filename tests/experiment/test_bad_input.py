@@ -71,7 +71,9 @@ FILES = {
     "no seeds": (replaced("seeds: [13]\n", ""), ["seeds is missing"]),
     "unknown task": (
         replaced("task: classify", "task: clasify"),
-        ["task: expected one of classify, generate, language_model, prompt, not 'clasify'; did you mean 'classify'?"],
+        [
+            "task: expected one of classify, code_length, compress, generate, language_model, prompt, not 'clasify'; did you mean 'classify'?"
+        ],
     ),
     "unknown data set": (replaced("sample_pairs", "sample_pear"), ["not 'sample_pear'; did you mean 'sample_pairs'?"]),
     "a branch, not a commit": (

@@ -57,7 +57,8 @@ def against_accuracy(every: Sequence[Series]) -> list[dict[str, Any]]:
     coded: dict[tuple[str, int], dict[str, Code]] = {}
     ways: dict[tuple, dict[str, float]] = {}
     for summary in (series.summary for series in every if series.summary):
-        model, data = ((summary.resolved.get(block) or {}).get("name") for block in ("model", "data"))
+        blocks = [summary.resolved.get(name) for name in ("model", "data")]
+        model, data = (block.get("name") if isinstance(block, dict) else None for block in blocks)
         for code in (code for code in summary.codes if code.weights and code.code_bytes):
             coded.setdefault((code.text, code.text_bytes), {})[model] = code
         if (accuracy := summary.metrics.get("accuracy")) and accuracy.mean is not None:
