@@ -201,10 +201,7 @@ class Model:
         """
         self._check(verb)
         answers.check_output(output)
-        from transformers.utils import logging
-
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()  # that of loading; the pass's own stays
+        progress.silence_transformers()
         table = texts.read(file, form)
         with self._application(getattr(self._task, verb)) as application:
             answers.write(application, table, texts.columns_of(table, application, columns), output)

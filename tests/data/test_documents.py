@@ -12,7 +12,8 @@ from huggingface_hub import constants
 
 from nutshell.data.datasets import TEXTS, TextData
 from nutshell.data.parts import Parts
-from nutshell.data.text import documents, manual
+from nutshell.data.samples import manual
+from nutshell.data.text import documents
 from nutshell.machine.errors import UserError
 from tests.conftest import TEXT_YAML
 

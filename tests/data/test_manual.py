@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from nutshell.data.datasets import TextData
-from nutshell.data.text import documents, manual
+from nutshell.data.samples import manual
+from nutshell.data.text import documents
 from nutshell.machine.errors import UserError
 from tests.conftest import ROOT
 
@@ -45,7 +46,7 @@ def test_its_version_is_the_pinned_one():
 
 
 def test_scipy_is_read_but_not_imported():
-    code = "import sys; from nutshell.data.text import manual; manual.chapters(); sys.exit('scipy' in sys.modules)"
+    code = "import sys; from nutshell.data.samples import manual; manual.chapters(); sys.exit('scipy' in sys.modules)"
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
 

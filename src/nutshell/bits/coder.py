@@ -8,6 +8,8 @@ Source: Martin 1979, "Range encoding"; Schindler's and Subbotin's range coders, 
 bits.
 """
 
+from typing import Any
+
 WORD_BITS = 16
 STATE_BITS = 64
 MOST_TOTAL = 1 << 40
@@ -95,6 +97,20 @@ class Decoder:
             self._code = (self._code << WORD_BITS) & _STATE | int.from_bytes(word, "big")
             self._range <<= WORD_BITS
             self._at += _WORD_BYTES
+
+    def decode(self, ends: Any) -> int:
+        """The next symbol, which is taken.
+
+        Args:
+            ends: (symbols,) numpy array of whole numbers, where each symbol's part ends; the last one is the total.
+
+        Raises:
+            Damaged: If the body ended before.
+        """
+        symbol = int(ends.searchsorted(self.target(int(ends[-1])), side="right"))
+        start = int(ends[symbol - 1]) if symbol else 0
+        self.take(start, int(ends[symbol]) - start)
+        return symbol
 
     def end(self) -> None:
         """Passes if all of the body was read.

@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from nutshell.cli import coding
+from nutshell.bits.codec.container import EXACT, MOST_LANES, MOST_WINDOW, NATIVE
+from nutshell.cli.coding import SUFFIX
+from nutshell.cli.streams import STANDARD
 
 COMMANDS = {
     "run experiments": {
@@ -125,7 +127,7 @@ def parser() -> argparse.ArgumentParser:
             _add_prompt(command)
         elif name in COMMANDS["use a finished run"]:
             _add_texts(command)
-    coding.add_arguments(*(every[name] for name in COMMANDS["compress files"]))
+    _add_coding(*(every[name] for name in COMMANDS["compress files"]))
     run, report, compare = every["run"], every["report"], every["compare"]
     run.add_argument("--force", action="store_true", help="discard what the seeds' folders hold")
     run.add_argument("--no-track", action="store_true", help="do not track with Weights & Biases")
@@ -218,17 +220,47 @@ def _add_prompt(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _number(kind: type, least: int) -> Callable[[str], float]:
-    """What reads a number that is not less than `least`, nor too large for a seed."""
+def _add_coding(compress: argparse.ArgumentParser, *others: argparse.ArgumentParser) -> None:
+    """The arguments of the commands that code files."""
+    decompress, info = others
+    compress.add_argument(
+        "model", nargs="?", metavar="RUN", help="smollm2, a finished run's folder or seed, or a checkpoint's"
+    )
+    for command in (compress, decompress, info):
+        command.add_argument(
+            "file", nargs="?", default=STANDARD, metavar="FILE", help="default: -, which is standard input"
+        )
+    for command, usual in ((compress, f"FILE{SUFFIX}"), (decompress, f"FILE without {SUFFIX}")):
+        written = f"written whole or not at all; -: standard output; default: {usual}, of standard input -"
+        command.add_argument("-o", "--output", metavar="FILE", help=written)
+        command.add_argument("--force", action="store_true", help="replace the output if it is there")
+    arithmetic = "exact: decodes on every machine; native: quicker, decodes only on this one; default: exact if the "
+    compress.add_argument("--arithmetic", choices=(EXACT, NATIVE), help=f"{arithmetic}model has it")
+    precision = "of native arithmetic, which it chooses; default: that of the weights"
+    compress.add_argument("--precision", choices=("fp32", "bf16"), help=precision)
+    lanes = "texts coded side by side: more are quicker, fewer are smaller"
+    compress.add_argument("--lanes", type=_number(int, 1, MOST_LANES), metavar="N", help=lanes)
+    window = "default: 1024, or the model's most"
+    compress.add_argument("--window", type=_number(int, 1, MOST_WINDOW), metavar="TOKENS", help=window)
+    prequential = "without a RUN: a network learns the file while it codes it, mixed with contexts; slow, decodes only "
+    compress.add_argument("--prequential", action="store_true", help=f"{prequential}on this machine")
+    compress.add_argument("--verify", action="store_true", help="decode it again, and keep it only if it is the text")
+    weights = "default: the one with these weights among the embedded and those in outputs/"
+    decompress.add_argument("--model", metavar="RUN", help=weights)
+
+
+def _number(kind: type, least: int, most: int = MOST) -> Callable[[str], float]:
+    """What reads a number from `least` to `most`; if that is not stated, up to what a seed can be."""
 
     def read(text: str) -> float:
         try:
             number = kind(text)
         except ValueError:
             number = math.nan
-        if not least <= number <= MOST:
+        if not least <= number <= most:
             word = "whole number" if kind is int else "number"
             bounds = f"up to {MOST} (2^32 - 1)" if number > MOST else f"from {least} on"
+            bounds = bounds if most == MOST else f"from {least} to {most}"
             raise argparse.ArgumentTypeError(f"expected a {word} {bounds}, not {text[:40]}")
         return number
 

@@ -17,60 +17,6 @@ SUFFIX = ".nut"
 logger = logging.getLogger("nutshell")
 
 
-def add_arguments(compress: argparse.ArgumentParser, *others: argparse.ArgumentParser) -> None:
-    """The arguments of the three commands."""
-    decompress, info = others
-    compress.add_argument(
-        "model", nargs="?", metavar="RUN", help="smollm2, a finished run's folder or seed, or a checkpoint's"
-    )
-    for command in (compress, decompress, info):
-        command.add_argument(
-            "file", nargs="?", default=STANDARD, metavar="FILE", help="default: -, which is standard input"
-        )
-    for command, usual in ((compress, f"FILE{SUFFIX}"), (decompress, f"FILE without {SUFFIX}")):
-        command.add_argument(
-            "-o",
-            "--output",
-            metavar="FILE",
-            help=f"written whole or not at all; -: standard output; default: {usual}, of standard input -",
-        )
-        command.add_argument("--force", action="store_true", help="replace the output if it is there")
-    compress.add_argument(
-        "--arithmetic",
-        choices=("exact", "native"),
-        help="exact: decodes on every machine; native: quicker, decodes only on this one; default: exact if the "
-        "model has it",
-    )
-    compress.add_argument(
-        "--precision",
-        choices=("fp32", "bf16"),
-        help="of native arithmetic, which it chooses; default: that of the weights",
-    )
-    compress.add_argument(
-        "--lanes", type=_count(1024), metavar="N", help="texts coded side by side: more are quicker, fewer are smaller"
-    )
-    compress.add_argument("--window", type=_count(1 << 20), metavar="TOKENS", help="default: 1024, or the model's most")
-    compress.add_argument(
-        "--prequential",
-        action="store_true",
-        help="without a RUN: a network learns the file while it codes it, mixed with contexts; slow, decodes only on "
-        "this machine",
-    )
-    compress.add_argument("--verify", action="store_true", help="decode it again, and keep it only if it is the text")
-    decompress.add_argument(
-        "--model", metavar="RUN", help="default: the one with these weights among the embedded and those in outputs/"
-    )
-
-
-def _count(most: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and 1 <= int(text[:20]) <= most):
-            raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {most}, not {text[:40]}")
-        return int(text)
-
-    return read
-
-
 def compress(arguments: argparse.Namespace) -> None:
     """Writes the coded file.
 
@@ -226,10 +172,7 @@ def _without_suffix(name: str) -> str:
 def _prepared() -> Iterator[None]:
     """Within it progress is told, and transformers is silent."""
     with progress.beating():
-        from transformers.utils import logging as transformers_logging
-
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()
+        progress.silence_transformers()
         yield
 
 

@@ -67,6 +67,14 @@ def follow(describe: Callable[[], str] | None) -> None:
     _Clock.describe = describe
 
 
+def silence_transformers() -> None:
+    """Turns off its warnings and its bars of loading and saving; those of training and of a pass stay."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
 def duration(seconds: float) -> str:
     """Seconds in words: 45 s, 3 min 20 s, 2 h 5 min."""
     minutes, rest = divmod(round(seconds), 60)

@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-from nutshell.bits.codec.container import CODED, DIGEST_BYTES, EXACT, NATIVE, Header, Segment
+from nutshell.bits.codec.container import CODED, DIGEST_BYTES, EXACT, MOST_LANES, NATIVE, Header, Segment, environment
 from nutshell.bits.coder import Damaged
 from nutshell.bits.fixed import build as fixed
 from nutshell.data.encoding import vocabularies
@@ -19,7 +19,6 @@ from nutshell.machine.files import sha256
 from nutshell.models.find import find, read_config
 from nutshell.models.language.architectures import CAUSAL, complete, context, problem
 
-MOST_LANES = 1024
 WINDOW = 1024  # the most tokens that are fed, if the model can be fed as many
 CACHE_BYTES = 1 << 30  # what the lanes' keys and values may take, if their number is not named
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
@@ -77,6 +76,7 @@ def load(
     window: int | None = None,
     lanes: int | None = None,
     threads: int | None = None,
+    known: tuple[bytes, bytes, bytes] | None = None,
 ) -> ModelCoder:
     """The coder of a checkpoint.
 
@@ -87,6 +87,7 @@ def load(
         window: The most tokens that are fed; None: WINDOW, or as many as it can be fed.
         lanes: As `ModelCoder`.
         threads: Of native arithmetic; None: as torch has them.
+        known: Its `digests`, if they were computed already.
 
     Raises:
         UserError: If the model has no such arithmetic, or cannot be fed so many tokens.
@@ -94,17 +95,17 @@ def load(
     config, vocabulary = check(checkpoint, arithmetic, window)
     window = window or min(WINDOW, context(config) or WINDOW)
     if arithmetic == EXACT:
-        precision, environment = "fp32", ()
+        precision, made_in = "fp32", ()
         tables = _exact(checkpoint)
     else:
         precision = precision or {"bfloat16": "bf16"}.get(str(config.get("dtype")), "fp32")
-        tables, environment = _native(checkpoint, precision, threads)
+        tables, made_in = _native(checkpoint, precision, threads)
     from nutshell.bits.codec.tables import probe
 
     figures = probe(tables, window)
     if arithmetic == NATIVE:  # which changes with transformers' code, too
         figures = hashlib.sha256(figures + version("transformers").encode()).digest()[:DIGEST_BYTES]
-    header = Header(arithmetic, window, *digests(checkpoint), figures, environment)
+    header = Header(arithmetic, window, *(known or digests(checkpoint)), figures, made_in)
     lane_bytes = _lane_bytes(config, window, 2 if precision == "bf16" else 4)
     needed, free = (lanes or 1) * lane_bytes, psutil.virtual_memory().available
     if needed > free:
@@ -152,12 +153,8 @@ def of_header(header: Header, checkpoint: Path, name: str) -> ModelCoder:
     Raises:
         UserError: If the file is of another model, or needs another machine.
     """
-    for what, theirs, ours in zip(
-        ("weights", "config", "tokenizer"),
-        (header.weights, header.config, header.tokenizer),
-        digests(checkpoint),
-        strict=True,
-    ):
+    known, made_with = digests(checkpoint), (header.weights, header.config, header.tokenizer)
+    for what, theirs, ours in zip(("weights", "config", "tokenizer"), made_with, known, strict=True):
         if theirs != ours:
             raise UserError(
                 f"{name}: was made with another model: its {what} have the digest {theirs.hex()}, and those of "
@@ -166,7 +163,7 @@ def of_header(header: Header, checkpoint: Path, name: str) -> ModelCoder:
     threads = None
     if header.arithmetic == NATIVE:
         precision, threads = _check_environment(header, name)
-    coder = load(checkpoint, header.arithmetic, precision if threads else None, header.window, None, threads)
+    coder = load(checkpoint, header.arithmetic, precision if threads else None, header.window, None, threads, known)
     if coder.header.tables != header.tables:
         reason = "its processor or its libraries are others" if threads else "please report this"
         raise UserError(f"{name}: this machine computes other numbers than the one it was made on: {reason}")
@@ -175,14 +172,12 @@ def of_header(header: Header, checkpoint: Path, name: str) -> ModelCoder:
 
 def _check_environment(header: Header, name: str) -> tuple[str, int]:
     """The precision and the threads of a file that was made here, as far as that can be read."""
-    import torch
-
     try:
         precision, threads, *there = header.environment
         threads = int(threads)
     except ValueError:
         raise UserError(f"{name}: its header names no environment, as native arithmetic needs one") from None
-    here = [torch.backends.cpu.get_cpu_capability(), torch.__version__]
+    here = [*environment()]
     if precision not in PRECISIONS or not 0 < threads <= 1024 or there != here:
         raise UserError(
             f"{name}: was made in native arithmetic, which decodes only where it was made: with "
@@ -211,8 +206,7 @@ def _native(checkpoint: Path, precision: str, threads: int | None):
 
     torch.set_num_threads(threads or torch.get_num_threads())
     model = build.load(checkpoint).to(getattr(torch, PRECISIONS[precision])).eval()
-    there = (torch.backends.cpu.get_cpu_capability(), torch.__version__)
-    return Native(model), (precision, str(torch.get_num_threads()), *there)
+    return Native(model), (precision, str(torch.get_num_threads()), *environment())
 
 
 def _lane_bytes(config: Mapping[str, Any], window: int, number_bytes: int) -> int:
@@ -244,9 +238,9 @@ def find_made_with(header: Header, name: str, folders: Iterable[Path]) -> Path:
     )
 
 
-def find_checkpoint(name: str, weights: bool = True) -> Path:
+def find_checkpoint(name: str) -> Path:
     """The checkpoint that a word of the command line names: an embedded model, a checkpoint's folder, or a run's."""
     try:
-        return find(name, None, CAUSAL, weights)
+        return find(name, None, CAUSAL)
     except UserError as error:
         raise UserError(str(error).removeprefix("model.name: ")) from None

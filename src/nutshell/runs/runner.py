@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
-from transformers.utils import logging as transformers_logging
 
 from nutshell.experiment.blocks import Experiment
 from nutshell.machine import checkpoints, hub, interruption, launch, progress, provenance
@@ -59,8 +58,7 @@ def run(
         LostProcess: If another process of the launch ended before its time.
         Terminated: If a SIGTERM came.
     """
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()  # those of loading and saving; training's own stay
+    progress.silence_transformers()
     home, read = output.resolve() / experiment.place, {}
     if is_main():
         progress.stage("checking the files that the experiment names")

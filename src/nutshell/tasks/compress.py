@@ -19,9 +19,8 @@ from nutshell.bits.figures.codes import Code
 from nutshell.bits.figures.metrics import Metric
 from nutshell.bits.figures.statistics import ratio
 from nutshell.bits.figures.units import Units
-from nutshell.data import beginnings
 from nutshell.data.datasets import TEXTS, problems
-from nutshell.data.text import documents
+from nutshell.data.text import beginnings, documents
 from nutshell.experiment.blocks import Checkpoint, Experiment
 from nutshell.experiment.checks import Blocks, Problem
 from nutshell.machine import progress
@@ -80,7 +79,7 @@ class CompressExperiment(Experiment):
     weights: Form | list[Form] | None = None  # None: fp32; of several each is a model of its own
     precision: Literal["fp32", "bf16"] | None = None  # None: fp32
     window: Annotated[int, Field(ge=1, le=container.MOST_WINDOW)] | None = None  # tokens
-    lanes: Annotated[int, Field(ge=1, le=coding.MOST_LANES)] | None = None
+    lanes: Annotated[int, Field(ge=1, le=container.MOST_LANES)] | None = None
     data: beginnings.Beginning
     compressors: list[Literal[tuple(COMPRESSORS)]] | None = None  # None: those that are installed
 
@@ -134,7 +133,8 @@ class Compress(Task):
         name, codes = f"{experiment.data.title}, {part} part", []
         with tempfile.TemporaryDirectory() as folder:
             for coder in WAYS[experiment.coder].prepare(experiment, args.seed, Path(folder)):
-                record.begin(args)
+                if not codes:  # nothing of an earlier run is discarded before a coder is ready
+                    record.begin(args)
                 for raw in texts:
                     progress.stage(f"coding and decoding {len(raw):,} bytes")
                     codes.append(coder.code(name, raw))

@@ -23,7 +23,7 @@ ARITHMETICS = (EXACT, NATIVE, PREQUENTIAL)
 CODED, STORED = 1, 2
 COUNT_BYTES, CRC_BYTES = 6, 4
 TOTAL_BYTES = 2 * COUNT_BYTES + hashlib.sha256().digest_size
-MOST_WINDOW = 1 << 20
+MOST_WINDOW, MOST_LANES = 1 << 20, 1024
 CHUNK = 1 << 16
 DAMAGED = "is damaged or cut short; copy it again from where it came"
 
@@ -227,6 +227,13 @@ class Reader:
         if len(content) < count:
             raise self.damaged("it ends too early")
         return content
+
+
+def environment() -> tuple[str, str]:
+    """What the numbers of floating point depend on here: the processor's instructions, torch's version."""
+    import torch
+
+    return torch.backends.cpu.get_cpu_capability(), torch.__version__
 
 
 def varint(number: int) -> bytes:

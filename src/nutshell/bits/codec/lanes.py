@@ -14,6 +14,7 @@ Source: Delétang et al. 2024, "Language Modeling Is Compression"; lanes in lock
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy
 import torch
@@ -47,6 +48,10 @@ class Plan:
         """Of so many tokens, 1 at least, in so many lanes, at most one for each token."""
         return cls(tuple(tokens // lanes + (lane < tokens % lanes) for lane in range(lanes)), window)
 
+    def live(self, place: int) -> int:
+        """How many lanes have a token at a place."""
+        return len(self.sizes) if place < self.sizes[-1] else self.sizes.count(self.sizes[0])
+
     def spans(self) -> Iterator[tuple[int, int, int]]:
         """Each window's first token that is fed, the first after which the next is coded, and the end."""
         longest, start, first = self.sizes[0], 0, 0
@@ -63,6 +68,16 @@ def lanes_for(tokens: int, lanes: int | None, most: int) -> int:
         lanes: As many as are named; None: one for each LANE_TOKENS, but USUAL_LANES and `most` at most.
     """
     return max(1, min(tokens, lanes or min(USUAL_LANES, most, tokens // LANE_TOKENS)))
+
+
+def _windows(tables: Tables, rows: torch.Tensor, plan: Plan) -> Iterator[tuple[Any, int, int]]:
+    """Of each window the model's state, the first token after which the next is coded, and the end. The state has read
+    the tokens before that one, which are in the rows (lanes, tokens) by then."""
+    for begin, first, end in plan.spans():
+        state = tables.state(len(rows), end - begin)
+        if first > begin:
+            tables.fill(rows[:, begin:first], state)
+        yield state, first, end
 
 
 class Checks:
@@ -101,10 +116,7 @@ def encode(tables: Tables, start: int, ids: Sequence[int], plan: Plan, listen: L
         row[1 : size + 1] = torch.as_tensor(ids[end - size : end])
     encoder, checks, bits, done = Encoder(), Checks(), 0.0, 0
     piece = max(1, TABLE_ENTRIES // (lanes * tables.vocab)) if tables.parallel else 1
-    for begin, first, end in plan.spans():
-        state = tables.state(lanes, end - begin)
-        if first > begin:
-            tables.fill(rows[:, begin:first], state)
+    for state, first, end in _windows(tables, rows, plan):
         for at in range(first, end, piece):
             upto = min(at + piece, end)
             frequencies = tables.frequencies(rows[:, at:upto], state)
@@ -115,7 +127,7 @@ def encode(tables: Tables, start: int, ids: Sequence[int], plan: Plan, listen: L
             starts, owns, totals = ((column.T.numpy()) for column in (last - own, own, above[..., -1]))
             worth = numpy.log2(totals / owns)
             for step in range(upto - at):
-                live = lanes if at + step < sizes[-1] else sizes.count(sizes[0])
+                live = plan.live(at + step)
                 for part in zip(
                     starts[step, :live].tolist(), owns[step, :live].tolist(), totals[step, :live].tolist(), strict=True
                 ):
@@ -135,22 +147,14 @@ def decode(tables: Tables, start: int, body: bytes, plan: Plan, listen: Listen =
     Raises:
         Damaged: If the body is none that `encode` has made with these tables.
     """
-    sizes, lanes = plan.sizes, len(plan.sizes)
-    rows = torch.full((lanes, sizes[0] + 1), start)
+    sizes = plan.sizes
+    rows = torch.full((len(sizes), sizes[0] + 1), start)
     decoder, checks, done = Decoder(body), Checks(), 0
-    for begin, first, end in plan.spans():
-        state = tables.state(lanes, end - begin)
-        if first > begin:
-            tables.fill(rows[:, begin:first], state)
+    for state, first, end in _windows(tables, rows, plan):
         for at in range(first, end):
             above = tables.frequencies(rows[:, at : at + 1], state)[:, 0].cumsum(-1).numpy()
-            live = lanes if at < sizes[-1] else sizes.count(sizes[0])
-            tokens = []
-            for row, total in zip(above[:live], above[:live, -1].tolist(), strict=True):
-                token = int(row.searchsorted(decoder.target(total), side="right"))
-                below = int(row[token - 1]) if token else 0
-                decoder.take(below, int(row[token]) - below)
-                tokens.append(token)
+            live = plan.live(at)
+            tokens = [decoder.decode(row) for row in above[:live]]
             rows[:live, at + 1] = torch.tensor(tokens)
             if (symbol := checks.add(tokens)) is not None:
                 if decoder.target(CHECK_TOTAL) != symbol:

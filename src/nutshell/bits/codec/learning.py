@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable
 
 from nutshell.bits import prequential
-from nutshell.bits.codec.container import CODED, DIGEST_BYTES, PREQUENTIAL, Header, Segment
+from nutshell.bits.codec.container import CODED, DIGEST_BYTES, PREQUENTIAL, Header, Segment, environment
 from nutshell.bits.coder import Damaged
 from nutshell.machine.errors import UserError
 
@@ -22,8 +22,7 @@ class Learning:
         self.settings = settings
         packed = settings.to_bytes()
         digest = hashlib.sha256(prequential.fingerprint(settings).encode()).digest()[:DIGEST_BYTES]
-        there = _environment()
-        self.header = Header(PREQUENTIAL, 1, *_settings_digests(packed), tables=digest, environment=there)
+        self.header = Header(PREQUENTIAL, 1, *_settings_digests(packed), tables=digest, environment=environment())
 
     def encode(self, raw: bytes, listen: Callable[[int], None]) -> tuple[Segment, float | None]:
         """As codec.stream.Coder; what it is worth by the tables is not known."""
@@ -48,8 +47,8 @@ def of_header(header: Header, name: str) -> Learning:
     packed, other = header.weights + header.config, "was made by a network that learns as it codes"
     if _settings_digests(packed) != (header.weights, header.config, header.tokenizer):
         raise UserError(f"{name}: is damaged: its settings are not those that their digest is of")
-    if header.environment != _environment():
-        there, here = (" and torch ".join(one) for one in (header.environment, _environment()))
+    if header.environment != environment():
+        there, here = (" and torch ".join(one) for one in (header.environment, environment()))
         raise UserError(f"{name}: {other}, which another machine does otherwise: made with {there}, here are {here}")
     try:
         coder = Learning(prequential.Settings.from_bytes(packed))
@@ -63,9 +62,3 @@ def of_header(header: Header, name: str) -> Learning:
 def _settings_digests(packed: bytes) -> tuple[bytes, bytes, bytes]:
     """The settings in two parts, and a digest of them: nothing is trained with settings that were changed."""
     return packed[:DIGEST_BYTES], packed[DIGEST_BYTES:], hashlib.sha256(packed).digest()[:DIGEST_BYTES]
-
-
-def _environment() -> tuple[str, str]:
-    import torch
-
-    return torch.backends.cpu.get_cpu_capability(), torch.__version__

@@ -7,14 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Protocol
 
-from nutshell.bits.codec.container import (
-    STORED,
-    Header,
-    Reader,
-    Segment,
-    Total,
-    Writer,
-)
+from nutshell.bits.codec.container import STORED, Header, Reader, Segment, Total, Writer
 from nutshell.bits.coder import Damaged
 
 _STORED = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": 1 << 20}]

@@ -20,7 +20,7 @@ RATE, FINAL_RATE, RATE_SHIFT = 28, 10, 18
 WORD32 = 0xFFFFFFFF
 
 # By lane: the last 4 bytes, the 4 before; the present word's hash and the last three words'; its length; bytes so far;
-# by match model: where the text goes on (0: nowhere), and how many bytes were right.
+# by match model: where the text continues (0: nowhere), and how many bytes were right.
 LAST4, LAST8, WORD, WORD1, WORD2, WORD3, LETTERS, LENGTH, MATCH, MATCHED = (*range(9), 10)
 # The byte's lane; its bits so far, with a one before them; their count; all bytes so far; the mixer's chance; by match
 # model: the byte that it expects (-1: none) and its counter (-1: none); by refinement: its cell.

@@ -21,15 +21,15 @@ Listener = Callable[[int, int], None]
 __all__ = ["Damaged", "Settings", "compress", "decompress", "fingerprint"]
 
 
-def fingerprint(settings: Settings | None = None) -> str:
+def fingerprint(settings: Settings) -> str:
     """What has to be equal where a text is coded and where it is decoded: version, path and results of arithmetic.
 
     Args:
-        settings: Of the network that is trained for it, for two segments; the default ones if not given.
+        settings: Of the network that is trained for it, for two segments.
     """
     from nutshell.bits.prequential import network
 
-    return network.fingerprint(settings or Settings())
+    return network.fingerprint(settings)
 
 
 def compress(raw: bytes, settings: Settings, listen: Listener | None = None) -> bytes:

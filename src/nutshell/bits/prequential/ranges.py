@@ -29,9 +29,4 @@ class Ranges:
         Raises:
             Damaged: If the body ended before.
         """
-        data, ends = bytearray(), frequencies.cumsum(-1)
-        for row, row_ends in zip(frequencies, ends, strict=True):
-            byte = int(row_ends.searchsorted(self._coder.target(int(row_ends[-1])), "right"))
-            self._coder.take(int(row_ends[byte] - row[byte]), int(row[byte]))
-            data.append(byte)
-        return bytes(data)
+        return bytes(map(self._coder.decode, frequencies.cumsum(-1)))

@@ -14,7 +14,7 @@ from nutshell.data.readers import rows as readers
 from nutshell.data.readers.rows import suffix
 from nutshell.data.readers.sources import of_file
 from nutshell.data.readers.table import text_of
-from nutshell.data.text import manual
+from nutshell.data.samples import manual
 from nutshell.machine.errors import UserError, plural
 
 HELD_OUT_SHARE = 0.1  # of the bytes, where a data set lacks a part and the experiment states no size

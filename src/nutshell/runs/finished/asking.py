@@ -13,6 +13,7 @@ from nutshell.experiment.blocks import Checkpoint, Experiment, Positive
 from nutshell.experiment.checks import blocks_of, checks
 from nutshell.experiment.problems import explain
 from nutshell.experiment.yaml_text import shown
+from nutshell.machine import progress
 from nutshell.machine.errors import UserError, plural
 from nutshell.models.find import read_config
 from nutshell.models.language.architectures import context
@@ -77,13 +78,11 @@ def ask(
         settings["max_new_tokens"] = MOST_TOKENS if most is None else min(MOST_TOKENS, most - len(requests[0].ids))
     import torch
     from transformers import AutoTokenizer
-    from transformers.utils import logging
 
     from nutshell.models.language import build
     from nutshell.runs.generation import texts as generating
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    progress.silence_transformers()
     loaded = build.load(checkpoint).eval()
     tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
     rows = []

@@ -1,0 +1,1 @@
+"""What is embedded: sentence pairs, reviews, and a manual."""
